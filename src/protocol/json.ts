@@ -1,0 +1,51 @@
+import { z } from "zod";
+
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
+export type JsonObject = { [key: string]: Json };
+
+/** Deeper values would overflow a recursive reader, ours or PostgreSQL's. */
+const MAX_DEPTH = 64;
+
+/**
+ * Text that PostgreSQL can hold: no NUL, no half surrogate pair.
+ * @see https://www.postgresql.org/docs/current/datatype-json.html (\u0000 and surrogates)
+ */
+export function isStorableText(text: string): boolean {
+  return !text.includes("\u0000") && text.isWellFormed();
+}
+
+function firstProblem(value: unknown, depth: number): string | undefined {
+  if (typeof value === "string") {
+    return isStorableText(value) ? undefined : "contains NUL or half a surrogate pair";
+  }
+  if (typeof value !== "object" || value === null) return undefined;
+  if (depth === 0) return `is nested more than ${MAX_DEPTH} levels deep`;
+  for (const [key, member] of Object.entries(value)) {
+    const problem = firstProblem(key, depth - 1) ?? firstProblem(member, depth - 1);
+    if (problem) return problem;
+  }
+  return undefined;
+}
+
+function checkStorable(value: unknown, context: z.RefinementCtx): void {
+  const problem = firstProblem(value, MAX_DEPTH);
+  if (problem) context.addIssue({ code: "custom", message: problem });
+}
+
+/** Any JSON value that PostgreSQL can hold. */
+export const jsonSchema = z
+  .custom<Json>((value) => value !== undefined, "is required")
+  .superRefine(checkStorable);
+
+/** A JSON object that PostgreSQL can hold. */
+export const jsonObjectSchema = z
+  .custom<JsonObject>(
+    (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+    "must be an object",
+  )
+  .superRefine(checkStorable);
+
+/** Text of 0 to `max` characters that PostgreSQL can hold. */
+export function textSchema(max: number) {
+  return z.string().max(max).refine(isStorableText, "contains NUL or half a surrogate pair");
+}
