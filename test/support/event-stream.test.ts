@@ -17,7 +17,17 @@ function parse(text: string, { chunkSize = Number.MAX_SAFE_INTEGER, lastEventId 
 const message = (data: string, lastEventId = "") => ({ type: "message", data, lastEventId });
 
 describe("line ends and chunks", () => {
-  const lines = ["id: 1", "event: status", 'data: {"a":"ü€😀"}', "", ": hi", "data:b", "data", "", ""];
+  const lines = [
+    "id: 1",
+    "event: status",
+    'data: {"a":"ü€😀"}',
+    "",
+    ": hi",
+    "data:b",
+    "data",
+    "",
+    "",
+  ];
   const expected = [
     { type: "status", data: '{"a":"ü€😀"}', lastEventId: "1" },
     { type: "message", data: "b\n", lastEventId: "1" },
@@ -50,7 +60,18 @@ describe("line ends and chunks", () => {
 
   it("gives the same events wherever the stream is cut", () => {
     const piece = fc.constantFrom(
-      "data: x", "data", "id: 4", "id", "id: \0", "event: e", "retry: 5", ":", "é😀", "\r", "\n", "\r\n",
+      "data: x",
+      "data",
+      "id: 4",
+      "id",
+      "id: \0",
+      "event: e",
+      "retry: 5",
+      ":",
+      "é😀",
+      "\r",
+      "\n",
+      "\r\n",
     );
     const stream = fc.array(piece, { maxLength: 60 }).map((pieces) => pieces.join(""));
     fc.assert(
@@ -126,6 +147,12 @@ describe("the last event id", () => {
     const { events, parser } = parse("id: 7\n\ndata: a\n\n");
     expect(parser.idOnlyBlocks).toEqual(["7"]);
     expect(events).toEqual([message("a", "7")]);
+  });
+
+  it("stays where it is, and nothing is recorded, when a block holds neither id nor data", () => {
+    const { parser } = parse("id: 7\ndata: a\n\nretry: 5\n\n: hi\n\nevent: e\n\n\n");
+    expect(parser.idOnlyBlocks).toEqual([]);
+    expect(parser.lastEventId).toBe("7");
   });
 
   it("is recorded as moved when such a block empties it", () => {
