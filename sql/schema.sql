@@ -1,0 +1,569 @@
+-- Written by `npm run schema` from the migrations in sql/. Do not edit.
+
+create schema jobcast;
+
+create table jobcast.jobs (
+  id uuid not null default jobcast.uuid_v7(),
+  owner_id text not null,
+  type text not null,
+  title text,
+  status text not null default 'pending'::text,
+  progress double precision not null default 0,
+  stage text,
+  message text,
+  counts jsonb,
+  params jsonb,
+  result jsonb,
+  error jsonb,
+  metadata jsonb,
+  batch_id uuid,
+  attempt integer not null default 1,
+  version bigint not null default 1,
+  credits integer not null default 0,
+  idempotency_key text,
+  timeout_seconds integer,
+  timeout_extends boolean not null default false,
+  timeout_at timestamp with time zone,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  updated_at timestamp with time zone not null default clock_timestamp(),
+  started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  constraint jobs_pkey PRIMARY KEY (id),
+  constraint counts_shape CHECK (jobcast.is_counts(counts)),
+  constraint credits_not_negative CHECK (credits >= 0),
+  constraint error_shape CHECK (jobcast.is_error(error)),
+  constraint finished_at_matches_status CHECK ((finished_at IS NOT NULL) = (status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'timeout'::text]))),
+  constraint metadata_is_object CHECK (jsonb_typeof(metadata) = 'object'::text),
+  constraint owner_id_length CHECK (length(owner_id) >= 1 AND length(owner_id) <= 255),
+  constraint progress_is_percent CHECK (progress >= 0::double precision AND progress <= 100::double precision),
+  constraint status_is_known CHECK (status = ANY (ARRAY['pending'::text, 'queued'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'timeout'::text])),
+  constraint timeout_seconds_positive CHECK (timeout_seconds > 0),
+  constraint type_length CHECK (length(type) >= 1 AND length(type) <= 255)
+);
+CREATE INDEX jobs_by_batch ON jobcast.jobs USING btree (batch_id, created_at DESC, id DESC) WHERE (batch_id IS NOT NULL);
+CREATE INDEX jobs_by_created ON jobcast.jobs USING btree (created_at DESC, id DESC);
+CREATE INDEX jobs_by_owner ON jobcast.jobs USING btree (owner_id, created_at DESC, id DESC);
+CREATE INDEX jobs_by_owner_status ON jobcast.jobs USING btree (owner_id, status, created_at DESC, id DESC);
+CREATE INDEX jobs_by_owner_type ON jobcast.jobs USING btree (owner_id, type, created_at DESC, id DESC);
+CREATE INDEX jobs_by_status ON jobcast.jobs USING btree (status, created_at DESC, id DESC);
+CREATE INDEX jobs_by_type ON jobcast.jobs USING btree (type, created_at DESC, id DESC);
+CREATE TRIGGER _100_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_insert();
+CREATE TRIGGER _100_on_update BEFORE UPDATE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_update();
+CREATE TRIGGER _500_append_history_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
+CREATE TRIGGER _500_append_history_on_update AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
+comment on column jobcast.jobs.attempt is 'Rises by one with every retry; say it in your updates so that a worker of an older attempt is refused.';
+comment on column jobcast.jobs.timeout_extends is 'Whether any update of an unfinished job pushes timeout_at to timeout_seconds from then.';
+comment on column jobcast.jobs.version is 'Rises by one with every change of status, progress, stage, message, counts, result or error.';
+comment on table jobcast.jobs is 'One row a job: its present state. Update it in your own transaction; every committed change streams.';
+
+create table jobcast.migrations (
+  id integer not null,
+  name text not null,
+  applied_at timestamp with time zone not null default clock_timestamp(),
+  constraint migrations_pkey PRIMARY KEY (id)
+);
+
+create table jobcast.status_history (
+  job_id uuid not null,
+  version bigint not null,
+  attempt integer not null,
+  status text not null,
+  progress double precision not null,
+  stage text,
+  message text,
+  counts jsonb,
+  result jsonb,
+  error jsonb,
+  estimated_seconds_remaining integer,
+  source text not null,
+  xid xid8 not null default pg_current_xact_id(),
+  occurred_at timestamp with time zone not null default clock_timestamp(),
+  constraint status_history_pkey PRIMARY KEY (job_id, version),
+  constraint status_history_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobcast.jobs(id) ON DELETE CASCADE
+);
+CREATE INDEX status_history_by_xid ON jobcast.status_history USING btree (xid);
+CREATE TRIGGER _900_ring AFTER INSERT ON jobcast.status_history REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_status_history__ring();
+comment on column jobcast.status_history.xid is 'The writing transaction. New to a reader means: not visible in the snapshot of its last read.';
+comment on table jobcast.status_history is 'Append-only: one row a version. Streams are read from here and from nowhere else.';
+
+CREATE OR REPLACE FUNCTION jobcast.bell_lock()
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select x'6a6f6263617374'::bigint -- "jobcast" in ASCII
+$function$;
+comment on function jobcast.bell_lock() is 'The advisory lock that every sleeping listener holds in shared mode; writers ring only while somebody sleeps.';
+
+CREATE OR REPLACE FUNCTION jobcast.cancel_job(id uuid, message text DEFAULT NULL::text, source text DEFAULT NULL::text)
+ RETURNS jobcast.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jobcast.update_job(
+    cancel_job.id,
+    jsonb_strip_nulls(jsonb_build_object('status', 'cancelled', 'message', cancel_job.message)),
+    null,
+    cancel_job.source
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.complete_job(id uuid, result jsonb DEFAULT NULL::jsonb, message text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer)
+ RETURNS jobcast.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jobcast.update_job(
+    complete_job.id,
+    -- Nulls inside the result are the caller's and stay.
+    jsonb_strip_nulls(jsonb_build_object('status', 'completed', 'message', complete_job.message))
+      || case when complete_job.result is null then '{}'
+           else jsonb_build_object('result', complete_job.result) end,
+    complete_job.attempt
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.create_job(owner_id text, type text, title text DEFAULT NULL::text, params jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, batch_id uuid DEFAULT NULL::uuid, timeout_seconds integer DEFAULT NULL::integer, timeout_extends boolean DEFAULT false)
+ RETURNS jobcast.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  insert into jobcast.jobs (
+    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends
+  )
+  values (
+    create_job.owner_id, create_job.type, create_job.title, create_job.params, create_job.metadata,
+    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends
+  )
+  returning *
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.estimate(status text, progress double precision, started_at timestamp with time zone, at timestamp with time zone)
+ RETURNS integer
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Below one percent or one second the quotient says more about rounding than about the job.
+  select case
+    when estimate.status = 'processing'
+      and estimate.progress >= 1 and estimate.progress < 100
+      and estimate.at - estimate.started_at >= interval '1 second'
+    then least(
+      round(extract(epoch from estimate.at - estimate.started_at)
+        * (100 - estimate.progress::numeric) / estimate.progress::numeric),
+      2147483647
+    )::integer
+  end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.fail_job(id uuid, code text DEFAULT 'failed'::text, message text DEFAULT 'The job failed.'::text, attempt integer DEFAULT NULL::integer)
+ RETURNS jobcast.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jobcast.update_job(
+    fail_job.id,
+    jsonb_build_object(
+      'status', 'failed',
+      'error', jsonb_build_object('code', fail_job.code, 'message', fail_job.message)
+    ),
+    fail_job.attempt
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.is_counts(counts jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select counts is null or (
+    jsonb_typeof(counts) = 'object'
+    and counts ?& array['total', 'completed', 'failed']
+    and counts - array['total', 'completed', 'failed'] = '{}'
+    and jsonb_typeof(counts -> 'total') = 'number'
+    and jsonb_typeof(counts -> 'completed') = 'number'
+    and jsonb_typeof(counts -> 'failed') = 'number'
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.is_error(error jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select error is null or (
+    jsonb_typeof(error) = 'object'
+    and error ?& array['code', 'message']
+    and error - array['code', 'message'] = '{}'
+    and jsonb_typeof(error -> 'code') = 'string'
+    and jsonb_typeof(error -> 'message') = 'string'
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.is_final(status text)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select status in ('completed', 'failed', 'cancelled', 'timeout')
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.report_progress(id uuid, progress double precision, stage text DEFAULT NULL::text, message text DEFAULT NULL::text, counts jsonb DEFAULT NULL::jsonb, attempt integer DEFAULT NULL::integer)
+ RETURNS jobcast.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jobcast.update_job(
+    report_progress.id,
+    jsonb_strip_nulls(jsonb_build_object(
+      'progress', report_progress.progress, 'stage', report_progress.stage,
+      'message', report_progress.message, 'counts', report_progress.counts
+    )),
+    report_progress.attempt
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.retry_job(id uuid, source text DEFAULT NULL::text)
+ RETURNS jobcast.jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_job jobcast.jobs;
+  v_written boolean;
+begin
+  perform set_config('jobcast.source', coalesce(retry_job.source, v_source, ''), true);
+  update jobcast.jobs j set status = 'pending', attempt = j.attempt + 1
+  where j.id = retry_job.id
+  returning j.* into v_job;
+  v_written := found;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  if not v_written then
+    raise exception 'no job %', retry_job.id using errcode = 'JC002';
+  end if;
+  return v_job;
+end
+$function$;
+comment on function jobcast.retry_job(pg_catalog.uuid,pg_catalog.text) is 'A failed, cancelled or timed out job becomes pending again, as its next attempt.';
+
+CREATE OR REPLACE FUNCTION jobcast.source()
+ RETURNS text
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(nullif(current_setting('jobcast.source', true), ''), 'sql')
+$function$;
+comment on function jobcast.source() is 'Who writes: the setting jobcast.source of this transaction (api, callback, sweeper, ...), else sql.';
+
+CREATE OR REPLACE FUNCTION jobcast.start_job(id uuid, stage text DEFAULT NULL::text, message text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer)
+ RETURNS jobcast.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jobcast.update_job(
+    start_job.id,
+    jsonb_strip_nulls(jsonb_build_object(
+      'status', 'processing', 'stage', start_job.stage, 'message', start_job.message
+    )),
+    start_job.attempt
+  )
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.status_rank(status text)
+ RETURNS integer
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case status when 'pending' then 0 when 'queued' then 1 when 'processing' then 2 else 3 end
+$function$;
+comment on function jobcast.status_rank(pg_catalog.text) is 'A status may only be followed by one of the same or a higher rank; rank 3 is final.';
+
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__append_history()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'INSERT' then
+    insert into jobcast.status_history (
+      job_id, version, attempt, status, progress, stage, message, counts, result, error,
+      estimated_seconds_remaining, source
+    )
+    select
+      a.id, a.version, a.attempt, a.status, a.progress, a.stage, a.message, a.counts, a.result, a.error,
+      null, jobcast.source()
+    from after a;
+  else
+    insert into jobcast.status_history (
+      job_id, version, attempt, status, progress, stage, message, counts, result, error,
+      estimated_seconds_remaining, source
+    )
+    select
+      a.id, a.version, a.attempt, a.status, a.progress, a.stage, a.message, a.counts, a.result, a.error,
+      jobcast.estimate(a.status, a.progress, a.started_at, a.updated_at), jobcast.source()
+    from after a
+    join before b on b.id = a.id
+    where a.version <> b.version;
+  end if;
+  return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_insert()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  new.version := 1;
+  new.attempt := 1;
+  new.updated_at := new.created_at;
+  new.started_at := case when new.status = 'processing' then new.created_at end;
+  new.finished_at := case when jobcast.is_final(new.status) then new.created_at end;
+  if new.status = 'completed' then
+    new.progress := 100;
+  end if;
+  if new.timeout_at is null and new.timeout_seconds is not null then
+    new.timeout_at := new.created_at + make_interval(secs => new.timeout_seconds);
+  end if;
+  return new;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_update()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_retry constant boolean := new.attempt is distinct from old.attempt;
+begin
+  if new.id <> old.id or new.owner_id <> old.owner_id then
+    raise exception 'the id and the owner of job % never change', old.id using errcode = 'JC005';
+  end if;
+
+  -- These belong to the rules, whatever the writer says.
+  new.version := old.version;
+  new.created_at := old.created_at;
+  new.updated_at := old.updated_at;
+  new.started_at := old.started_at;
+  new.finished_at := old.finished_at;
+
+  if v_retry then
+    if old.status not in ('failed', 'cancelled', 'timeout')
+      or new.status <> 'pending' or new.attempt is distinct from old.attempt + 1 then
+      raise exception 'job % is %: only a failed, cancelled or timed out job can be retried, as pending with attempt + 1',
+        old.id, old.status
+        using errcode = 'JC001',
+          detail = jsonb_build_object('status', old.status, 'version', old.version)::text;
+    end if;
+    new.progress := 0;
+    new.stage := null;
+    new.message := null;
+    new.counts := null;
+    new.result := null;
+    new.error := null;
+    new.started_at := null;
+    new.finished_at := null;
+    new.timeout_at := v_now + make_interval(secs => new.timeout_seconds);
+  elsif new.status <> old.status
+    and (jobcast.is_final(old.status) or jobcast.status_rank(new.status) < jobcast.status_rank(old.status)) then
+    raise exception 'job % is %: it cannot become %', old.id, old.status, new.status
+      using errcode = 'JC001',
+        detail = jsonb_build_object('status', old.status, 'version', old.version)::text;
+  elsif new.status = old.status
+    and (jobcast.is_final(old.status) or new.progress < old.progress) then
+    -- The same end said again, or a report that was overtaken: it changes nothing.
+    new.progress := old.progress;
+    new.stage := old.stage;
+    new.message := old.message;
+    new.counts := old.counts;
+    new.result := old.result;
+    new.error := old.error;
+  else
+    new.progress := greatest(old.progress, new.progress);
+    if new.progress > old.progress and new.status in ('pending', 'queued') then
+      new.status := 'processing';
+    end if;
+    if new.status = 'completed' then
+      new.progress := 100;
+      new.error := null;
+    end if;
+    if old.started_at is null and new.status in ('processing', 'completed') then
+      new.started_at := v_now;
+    end if;
+    if jobcast.is_final(new.status) then
+      new.finished_at := v_now;
+    end if;
+  end if;
+
+  if new.timeout_extends and new.timeout_seconds is not null and not jobcast.is_final(new.status) then
+    new.timeout_at := v_now + make_interval(secs => new.timeout_seconds);
+  end if;
+
+  if v_retry or (new.status, new.progress, new.stage, new.message, new.counts, new.result, new.error)
+    is distinct from (old.status, old.progress, old.stage, old.message, old.counts, old.result, old.error) then
+    new.version := old.version + 1;
+    new.updated_at := v_now;
+    return new;
+  end if;
+  if new is distinct from old then
+    new.updated_at := v_now;
+    return new;
+  end if;
+  return null; -- nothing changed: no write, no version, no bell
+end
+$function$;
+comment on function jobcast.tg_jobs__on_update() is 'Legal transitions, monotonic progress, versions and timestamps. An update that changes nothing reports UPDATE 0.';
+
+CREATE OR REPLACE FUNCTION jobcast.tg_status_history__ring()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from inserted) then
+    return null;
+  end if;
+  -- A commit with a notification takes a lock for the whole cluster and holds it across the
+  -- WAL flush, so ring only when a listener waits for the bell. The exclusive try succeeds only
+  -- when none does. Two writers who collide here ring once too often, which is harmless.
+  if pg_try_advisory_lock(jobcast.bell_lock()) then
+    perform pg_advisory_unlock(jobcast.bell_lock());
+  else
+    perform pg_notify('jobcast', '');
+  end if;
+  return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.update_job(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, source text DEFAULT NULL::text)
+ RETURNS jobcast.jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_job jobcast.jobs;
+  v_written boolean;
+begin
+  perform set_config('jobcast.source', coalesce(update_job.source, v_source, ''), true);
+  update jobcast.jobs j
+  set (status, progress, stage, message, counts, result, error) = (
+    select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
+    from jsonb_populate_record(j, update_job.patch) n
+  )
+  where j.id = update_job.id and j.attempt = coalesce(update_job.attempt, j.attempt)
+  returning j.* into v_job;
+  v_written := found;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  if v_written then
+    return v_job;
+  end if;
+
+  -- No row was written: nothing to change, or a reason to tell.
+  select j.* into v_job from jobcast.jobs j where j.id = update_job.id;
+  if not found then
+    raise exception 'no job %', update_job.id using errcode = 'JC002';
+  elsif v_job.attempt <> update_job.attempt then
+    raise exception 'job % is in attempt %, not %', update_job.id, v_job.attempt, update_job.attempt
+      using errcode = 'JC003',
+        detail = jsonb_build_object('attempt', v_job.attempt, 'status', v_job.status)::text;
+  elsif jobcast.is_final(v_job.status) and update_job.patch ->> 'status' is distinct from v_job.status then
+    -- A worker that still reports should learn that the job was ended elsewhere.
+    raise exception 'job % is %: it takes no more reports', update_job.id, v_job.status
+      using errcode = 'JC001',
+        detail = jsonb_build_object('status', v_job.status, 'version', v_job.version)::text;
+  end if;
+  return v_job;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.update_jobs(patches jsonb, source text DEFAULT NULL::text)
+ RETURNS TABLE(item integer, problem text, job jobcast.jobs)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_round integer := 0;
+begin
+  perform set_config('jobcast.source', coalesce(update_jobs.source, v_source, ''), true);
+  -- Everybody locks in the order of the ids, so that two calls about the same jobs cannot deadlock.
+  perform from jobcast.jobs j
+    where j.id in (select (p ->> 'id')::uuid from jsonb_array_elements(update_jobs.patches) p)
+    order by j.id for update;
+  loop
+    v_round := v_round + 1;
+    return query
+    with patch as (
+      select p.ord::integer as item, (p.patch ->> 'id')::uuid as id, p.patch,
+        row_number() over (partition by p.patch ->> 'id' order by p.ord) as round
+      from jsonb_array_elements(update_jobs.patches) with ordinality p (patch, ord)
+    ),
+    judged as (
+      select p.item, p.id, p.patch, j as job,
+        case
+          when j.id is null then 'JC002'
+          when (p.patch ->> 'attempt')::integer <> j.attempt then 'JC003'
+          when jobcast.is_final(j.status) and p.patch ->> 'status' is distinct from j.status then 'JC001'
+          when jobcast.status_rank(p.patch ->> 'status') < jobcast.status_rank(j.status) then 'JC001'
+        end as problem
+      from patch p left join jobcast.jobs j on j.id = p.id
+      where p.round = v_round
+    ),
+    updated as (
+      update jobcast.jobs j
+      set (status, progress, stage, message, counts, result, error) = (
+        select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
+        from jsonb_populate_record(j, g.patch) n
+      )
+      from judged g
+      where g.id = j.id and g.problem is null
+      returning j.*
+    )
+    select g.item, g.problem, coalesce((select u::jobcast.jobs from updated u where u.id = g.id), g.job)
+    from judged g
+    order by g.item;
+    exit when not found;
+  end loop;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+end
+$function$;
+comment on function jobcast.update_jobs(pg_catalog.jsonb,pg_catalog.text) is 'Up to thousands of updates as one statement: [{id, attempt?, status?, progress?, stage?, message?, counts?, result?, error?}, ...]. A problem is an SQLSTATE and leaves its job alone.';
+
+CREATE OR REPLACE FUNCTION jobcast.uuid_v7()
+ RETURNS uuid
+ LANGUAGE sql
+ PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- RFC 9562, 5.7: 48 bits of Unix milliseconds, version 7, the rest random.
+  -- PostgreSQL has uuidv7() only from 18 on; gen_random_uuid() already sets the variant.
+  select encode(
+    set_bit(
+      set_bit(
+        overlay(
+          uuid_send(gen_random_uuid())
+          placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
+          from 1 for 6
+        ),
+        52, 1
+      ),
+      53, 1
+    ),
+    'hex'
+  )::uuid
+$function$;
