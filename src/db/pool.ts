@@ -27,7 +27,10 @@ export function createPool(
   connectionString: string,
   options: { max?: number; onError: (error: Error) => void },
 ): pg.Pool {
-  const pool = new pg.Pool({ ...connectionConfig(connectionString, "jobcast"), max: options.max ?? 10 });
+  const pool = new pg.Pool({
+    ...connectionConfig(connectionString, "jobcast"),
+    max: options.max ?? 10,
+  });
   pool.on("error", options.onError);
   return pool;
 }

@@ -1,0 +1,149 @@
+import { createHash } from "node:crypto";
+import { Socket } from "node:net";
+import pg from "pg";
+import type { Change } from "../protocol/event.ts";
+import { formatSnapshot, parseSnapshot, type Snapshot } from "../protocol/snapshot.ts";
+import {
+  CHANGE_COLUMNS,
+  hasChange,
+  type MaybeChangeRow,
+  notVisibleIn,
+  toChange,
+} from "./changes.ts";
+import { connectionConfig } from "./pool.ts";
+
+/** More than a live read ever holds; a longer catch-up is read in pages of this size. */
+const PAGE = 2_000;
+
+/** A live read that takes longer is a dead connection, not a slow one. */
+const READ_TIMEOUT_MS = 5_000;
+
+/** The first page of a catch-up sorts everything that was missed. */
+const CATCH_UP_TIMEOUT_MS = 120_000;
+
+/** One page of what became visible; `snapshot` is set on the last page, and is the next `since`. */
+export type FeedPage = { readonly changes: readonly Change[]; readonly snapshot?: Snapshot };
+
+export type FeedSession = {
+  /** Names this database in cursors: a snapshot means nothing to another cluster, timeline or database. */
+  readonly epoch: string;
+  /** Settles when the connection is gone, for whatever reason. */
+  readonly closed: Promise<void>;
+  currentSnapshot(): Promise<Snapshot>;
+  /** Everything that committed since, each job's versions ascending. */
+  read(since: Snapshot): AsyncGenerator<FeedPage>;
+  /** Takes the sleepers' lock in shared mode: from the next commit on, writers ring. */
+  lockBell(): Promise<void>;
+  unlockBell(): Promise<void>;
+  /** At once, without a goodbye: the peer may be gone. */
+  destroy(): void;
+};
+
+const NEW_CHANGES = `
+  select ${CHANGE_COLUMNS}
+  from jobcast.status_history h join jobcast.jobs j on j.id = h.job_id
+  where ${notVisibleIn("$1")}
+  order by h.job_id, h.version`;
+
+/** The statement's own snapshot comes with its rows, also when there are none. */
+const READ = `
+  select s.snapshot, c.*
+  from (select pg_current_snapshot()::text as snapshot) s
+  left join lateral (${NEW_CHANGES} limit ${PAGE + 1}) c on true`;
+
+/**
+ * Opens the session that the feed reads with.
+ * @param poolers whether the connection may go through a transaction pooler, where session
+ *   settings would leak to others
+ */
+export async function openFeedSession(
+  connectionString: string,
+  { poolers = false }: { poolers?: boolean } = {},
+): Promise<FeedSession> {
+  const socket = new Socket();
+  const client = new pg.Client({
+    ...connectionConfig(connectionString, "jobcast feed"),
+    query_timeout: READ_TIMEOUT_MS,
+    stream: () => socket,
+  });
+  const closed = new Promise<void>((resolve) => {
+    client.once("end", resolve);
+    client.on("error", () => resolve()); // the query that hit it rejects as well
+  });
+  try {
+    await client.connect();
+    if (!poolers) {
+      // The xid index is always right here; statistics of a table that only grows lag behind.
+      await client.query(
+        "set idle_session_timeout = 0; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off",
+      );
+    }
+    const epoch = await readEpoch(client);
+    return { epoch, closed, ...statements(client), destroy: () => socket.destroy() };
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+function statements(client: pg.Client): Omit<FeedSession, "epoch" | "closed" | "destroy"> {
+  return {
+    async currentSnapshot() {
+      const { rows } = await client.query("select pg_current_snapshot()::text as snapshot");
+      return parseSnapshot(rows[0].snapshot);
+    },
+    async *read(since) {
+      const parameter = formatSnapshot(since);
+      const { rows } = await client.query<MaybeChangeRow<{ snapshot: string }>>(READ, [parameter]);
+      if (rows.length > PAGE) {
+        yield* readPages(client, parameter);
+        return;
+      }
+      yield {
+        changes: rows.filter(hasChange).map(toChange),
+        snapshot: parseSnapshot(rows[0]?.snapshot ?? ""),
+      };
+    },
+    async lockBell() {
+      await client.query("select pg_advisory_lock_shared(jobcast.bell_lock())");
+    },
+    async unlockBell() {
+      await client.query("select pg_advisory_unlock_shared(jobcast.bell_lock())");
+    },
+  };
+}
+
+/** After a long absence: one snapshot, read in pages, so that memory stays bounded. */
+async function* readPages(client: pg.Client, since: string): AsyncGenerator<FeedPage> {
+  const query = (text: string, values?: string[]) =>
+    client.query({ text, values, query_timeout: CATCH_UP_TIMEOUT_MS } as pg.QueryConfig);
+  await client.query("begin isolation level repeatable read read only");
+  try {
+    const { rows } = await client.query("select pg_current_snapshot()::text as snapshot");
+    await query(`declare changes no scroll cursor for ${NEW_CHANGES}`, [since]);
+    for (;;) {
+      const page = await query(`fetch ${PAGE} from changes`);
+      const changes = page.rows.map(toChange);
+      if (changes.length < PAGE) {
+        yield { changes, snapshot: parseSnapshot(rows[0].snapshot) };
+        return;
+      }
+      yield { changes };
+    }
+  } finally {
+    await client.query("commit");
+  }
+}
+
+/**
+ * Cluster, timeline and database in one short word. A standby cannot tell its timeline this way
+ * and answers with an error, which is right: LISTEN does not work there either.
+ */
+async function readEpoch(client: pg.Client): Promise<string> {
+  const { rows } = await client.query(`
+    select system_identifier::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+      || (select oid from pg_database where datname = current_database()) as database
+    from pg_control_system()`);
+  const digest = createHash("sha256").update(rows[0].database).digest();
+  return digest.readUIntBE(0, 4).toString(36);
+}

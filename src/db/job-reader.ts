@@ -1,0 +1,109 @@
+import type { Pool } from "pg";
+import type { StatusEvent } from "../protocol/event.ts";
+import { CHANGE_COLUMNS, hasChange, type MaybeChangeRow, toChange } from "./changes.ts";
+
+/** A job as it stands, and its events above the one that was asked for. */
+export type JobReplay = {
+  readonly ownerId: string;
+  readonly version: number;
+  readonly status: StatusEvent["status"];
+  /** Ascending; at most a page, so ask again above the last one while it is below `version`. */
+  readonly events: readonly StatusEvent[];
+};
+
+/** How many versions one read gives back for one job. */
+export const REPLAY_PAGE = 200;
+
+/** Reads of one query at the most, and queries at once: a reconnect storm must leave the pool to others. */
+const MAX_READS = 500;
+const MAX_QUERIES = 3;
+
+type Read = {
+  readonly jobId: string;
+  readonly after: number | null;
+  resolve(replay: JobReplay | undefined): void;
+  reject(error: unknown): void;
+};
+
+const READ_JOBS = `
+  select r.read, j.owner_id as job_owner_id, j.version as job_version, j.status as job_status, c.*
+  from unnest($1::int[], $2::uuid[], $3::bigint[]) as r (read, job_id, after)
+  join jobcast.jobs j on j.id = r.job_id
+  left join lateral (
+    select ${CHANGE_COLUMNS}
+    from jobcast.status_history h
+    where h.job_id = r.job_id
+      and h.version > case when r.after <= j.version then r.after else j.version - 1 end
+    order by h.version
+    limit ${REPLAY_PAGE}
+  ) c on true
+  order by r.read, c.version`;
+
+type Row = MaybeChangeRow<{
+  read: number;
+  job_owner_id: string;
+  job_version: number;
+  job_status: StatusEvent["status"];
+}>;
+
+/**
+ * Reads job histories for everybody who asks at about the same time in one query, so that a
+ * thousand viewers who come back at once cost a few queries. A read always begins after it was
+ * asked for: a subscriber that subscribed first cannot miss a commit in between.
+ */
+export function createJobReader(pool: Pool) {
+  const waiting: Read[] = [];
+  let running = 0;
+
+  async function runNext(): Promise<void> {
+    const reads = waiting.splice(0, MAX_READS);
+    running += 1;
+    try {
+      const { rows } = await pool.query<Row>(READ_JOBS, [
+        reads.map((_, index) => index),
+        reads.map(({ jobId }) => jobId),
+        reads.map(({ after }) => after),
+      ]);
+      const replays = toReplays(rows);
+      for (const [index, read] of reads.entries()) read.resolve(replays.get(index));
+    } catch (error) {
+      for (const read of reads) read.reject(error);
+    } finally {
+      running -= 1;
+      if (waiting.length > 0) void runNext();
+    }
+  }
+
+  return {
+    /**
+     * @param after the version above which events are wanted; null, or one above the present
+     *   version, for the newest event alone
+     * @returns undefined when there is no such job
+     */
+    read(jobId: string, after: number | null): Promise<JobReplay | undefined> {
+      return new Promise((resolve, reject) => {
+        waiting.push({ jobId, after, resolve, reject });
+        // The next turn of the loop, so that everybody of this turn is in the same query.
+        if (waiting.length === 1) setImmediate(() => running < MAX_QUERIES && void runNext());
+      });
+    },
+  };
+}
+
+function toReplays(rows: readonly Row[]): Map<number, JobReplay> {
+  const replays = new Map<number, JobReplay & { events: StatusEvent[] }>();
+  for (const row of rows) {
+    let replay = replays.get(row.read);
+    if (!replay) {
+      replay = {
+        ownerId: row.job_owner_id,
+        version: row.job_version,
+        status: row.job_status,
+        events: [],
+      };
+      replays.set(row.read, replay);
+    }
+    if (hasChange(row)) replay.events.push(toChange(row).event);
+  }
+  return replays;
+}

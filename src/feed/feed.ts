@@ -1,0 +1,178 @@
+import type { FeedPage, FeedSession } from "../db/feed-session.ts";
+import { hasPassed, type Snapshot } from "../protocol/snapshot.ts";
+import { backoff } from "./backoff.ts";
+import type { Doorbell } from "./doorbell.ts";
+
+export type FeedLog = {
+  info(details: object, message: string): void;
+  warn(details: object, message: string): void;
+};
+
+/** A listener that waits for the bell still looks by itself this often: a bell can be lost. */
+const RECONCILE_MS = 3_000;
+
+/** How often an awake listener reads. */
+const POLL_MS = 50;
+
+/**
+ * `connecting`: no session. `awake`: reads on a timer, nobody needs to ring. `dozing`: holds the
+ * sleepers' lock, but a writer that looked before may still commit without ringing. `asleep`:
+ * every commit rings, the timer is only for reconciliation.
+ */
+export type FeedState = "connecting" | "awake" | "dozing" | "asleep";
+
+export type FeedOptions = {
+  /** `bell` waits for rings whenever the doorbell works; `poll` reads on a timer and needs no LISTEN. */
+  mode: "bell" | "poll";
+  openSession: () => Promise<FeedSession>;
+  /** Required in mode `bell`; its onRing and onChange call `ring()` and `wake()`. */
+  doorbell?: Doorbell;
+  /** A page of changes, in order. The last page of a read carries its snapshot. Must not throw. */
+  onPage: (page: FeedPage) => void;
+  /** The database behind the connection is another one: nothing that was seen before holds. */
+  onEpochChange: (epoch: string) => void;
+  log: FeedLog;
+};
+
+/**
+ * Reads every committed change once, in order for each job, from the first snapshot on.
+ *
+ * The cursor is a snapshot and not a number: ids are given in the order of asking, not of
+ * committing, so a reader of `id > last` skips a transaction that asked early and committed late.
+ */
+export class Feed {
+  readonly #options: FeedOptions;
+  readonly #stopping = new AbortController();
+  #session: FeedSession | undefined;
+  #state: FeedState = "connecting";
+  #since: Snapshot | undefined;
+  #epoch: string | undefined;
+  /** What was in flight when the sleepers' lock was taken: asleep once `since` has passed it. */
+  #dozingUntil: Snapshot | undefined;
+  #lastReadAt: number | undefined;
+  #rung = false;
+  #ringWaiting: (() => void) | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(options: FeedOptions) {
+    this.#options = options;
+  }
+
+  get state(): FeedState {
+    return this.#state;
+  }
+
+  /** Names the database in cursors. */
+  get epoch(): string {
+    if (this.#epoch === undefined) throw new TypeError("The feed was not started.");
+    return this.#epoch;
+  }
+
+  /** When the feed last read everything there was, in ms since the epoch. */
+  get lastReadAt(): number | undefined {
+    return this.#lastReadAt;
+  }
+
+  /** Resolves when the feed has its first snapshot: every later commit will be read. */
+  async start(): Promise<void> {
+    await this.#connect();
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#session?.destroy(); // a read may hang on a connection that is half gone
+    this.ring();
+    await this.#running;
+  }
+
+  /** There may be something new. Rings during a read are answered by one more read. */
+  ring(): void {
+    this.#rung = true;
+    this.#ringWaiting?.();
+  }
+
+  async #run(): Promise<void> {
+    let attempt = 0;
+    while (!this.#stopping.signal.aborted) {
+      try {
+        const session = this.#session ?? (await this.#connect());
+        await this.#read(session);
+        await this.#settle(session);
+        attempt = 0;
+        await this.#untilNextRead();
+      } catch (error) {
+        if (this.#stopping.signal.aborted) return;
+        this.#disconnected();
+        this.#options.log.warn(
+          { err: error, attempt },
+          "the feed lost its session; connecting again",
+        );
+        await backoff(attempt++, this.#stopping.signal);
+      }
+    }
+  }
+
+  async #connect(): Promise<FeedSession> {
+    const session = await this.#options.openSession();
+    void session.closed.then(() => session === this.#session && this.ring());
+    this.#session = session;
+    if (this.#epoch !== session.epoch) {
+      const isFirst = this.#epoch === undefined;
+      this.#epoch = session.epoch;
+      this.#since = await session.currentSnapshot();
+      if (!isFirst) this.#options.onEpochChange(session.epoch);
+    }
+    this.#state = "awake";
+    return session;
+  }
+
+  #disconnected(): void {
+    this.#session?.destroy();
+    this.#session = undefined;
+    this.#dozingUntil = undefined; // the lock went with the session
+    this.#state = "connecting";
+  }
+
+  async #read(session: FeedSession): Promise<void> {
+    this.#rung = false;
+    if (!this.#since) throw new TypeError("The feed has no snapshot.");
+    for await (const page of session.read(this.#since)) {
+      this.#options.onPage(page);
+      if (page.snapshot) this.#since = page.snapshot;
+    }
+    this.#lastReadAt = Date.now();
+  }
+
+  /** Goes to sleep in two steps while the bell works, and wakes when it does not. */
+  async #settle(session: FeedSession): Promise<void> {
+    const maySleep = this.#options.mode === "bell" && this.#options.doorbell?.isListening === true;
+    if (!maySleep) {
+      if (this.#state === "awake") return;
+      await session.unlockBell();
+      this.#dozingUntil = undefined;
+      this.#state = "awake";
+    } else if (this.#state === "awake") {
+      await session.lockBell();
+      this.#dozingUntil = await session.currentSnapshot();
+      this.#state = "dozing";
+    } else if (this.#state === "dozing" && this.#since && this.#dozingUntil) {
+      // Every writer that looked before the lock was taken, and so may not ring, has ended and was read.
+      if (hasPassed(this.#since, this.#dozingUntil)) this.#state = "asleep";
+    }
+  }
+
+  /** Until somebody rings or the timer of this state is up. */
+  async #untilNextRead(): Promise<void> {
+    if (this.#rung || this.#stopping.signal.aborted) return;
+    const wait = this.#state === "asleep" ? RECONCILE_MS : POLL_MS;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, wait);
+      this.#ringWaiting = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#ringWaiting = undefined;
+  }
+}

@@ -1,0 +1,93 @@
+import type { Request, Response } from "express";
+import { z } from "zod";
+import { JobcastError } from "../errors.ts";
+import type { Scope } from "../protocol/scope.ts";
+import type { Transport } from "../stream/registry.ts";
+import type { Caller } from "./caller.ts";
+
+/** Seconds that a long poll waits when it does not say: below every proxy's patience. */
+const DEFAULT_WAIT_SECONDS = 25;
+const MAX_WAIT_SECONDS = 60;
+
+/** A URL longer than this does not pass every proxy. */
+const MAX_NAMED_JOBS = 100;
+
+const waitSchema = z.coerce.number().min(0).max(MAX_WAIT_SECONDS).default(DEFAULT_WAIT_SECONDS);
+
+export const NOT_FOUND = "There is no such job, or it is not yours.";
+
+/** SSE unless the client would rather have JSON: then it polls. */
+export function transportOf(req: Request): Transport {
+  const type = req.accepts(["text/event-stream", "application/json"]);
+  if (type === "text/event-stream") return "sse";
+  if (type === "application/json") return "long-poll";
+  throw new JobcastError(
+    "not_acceptable",
+    "Accept text/event-stream for a stream, or application/json for long polling.",
+  );
+}
+
+/**
+ * The last id that the client saw: the header, which only an automatic reconnect sends and which
+ * is newer than the URL that it repeats; else the query. Undefined on a first connect.
+ */
+export function lastIdOf(req: Request): string | undefined {
+  const header = req.get("last-event-id");
+  const query = req.query["lastEventId"] ?? req.query["after"];
+  const id = header ?? (Array.isArray(query) ? query[0] : query);
+  return typeof id === "string" && id !== "" ? id : id === undefined || id === "" ? undefined : "?";
+}
+
+/** Milliseconds that a long poll may wait. */
+export function waitMsOf(req: Request): number {
+  const wait = waitSchema.safeParse(req.query["wait"]);
+  if (wait.success) return wait.data * 1_000;
+  throw new JobcastError("invalid_request", "The query is not valid.", {
+    fields: [
+      { path: "query.wait", message: `must be a number of seconds from 0 to ${MAX_WAIT_SECONDS}` },
+    ],
+  });
+}
+
+/** The id in the path; anything that is no UUID is no job. */
+export function jobIdOf(req: Request): string {
+  const id = z.uuid().safeParse(req.params["id"]);
+  if (!id.success) throw new JobcastError("not_found", NOT_FOUND);
+  return id.data.toLowerCase();
+}
+
+/** `?jobs=a,b`, `?batch=id`, or all the caller's own; a stream token's jobs stand for "all". */
+export function scopeOf(req: Request, caller: Caller): Scope {
+  const { jobs, batch } = req.query;
+  if (jobs === undefined && batch === undefined) {
+    if (caller.jobs) return { kind: "jobs", jobIds: [...caller.jobs] };
+    return { kind: "owner", id: caller.ownerId };
+  }
+  if (jobs !== undefined && batch !== undefined) {
+    throw new JobcastError("invalid_request", "Name jobs or a batch, not both.", {
+      fields: [{ path: "query.batch", message: "cannot be combined with jobs" }],
+    });
+  }
+  if (batch !== undefined) {
+    const id = z.uuid().safeParse(batch);
+    if (!id.success) throw new JobcastError("not_found", NOT_FOUND);
+    return { kind: "batch", id: id.data.toLowerCase() };
+  }
+  const ids = z.array(z.uuid()).min(1).safeParse([jobs].flat().join(",").split(","));
+  if (!ids.success) throw new JobcastError("not_found", NOT_FOUND);
+  const jobIds = [...new Set(ids.data.map((id) => id.toLowerCase()))];
+  if (jobIds.length > MAX_NAMED_JOBS) {
+    throw new JobcastError("invalid_request", "Too many jobs for one stream.", {
+      fields: [{ path: "query.jobs", message: `must name at most ${MAX_NAMED_JOBS} jobs` }],
+    });
+  }
+  return { kind: "jobs", jobIds };
+}
+
+/** Aborted when the client has gone. */
+export function clientGone(res: Response): AbortSignal {
+  const gone = new AbortController();
+  if (res.destroyed || res.closed) gone.abort();
+  else res.once("close", () => gone.abort());
+  return gone.signal;
+}

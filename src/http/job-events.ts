@@ -1,0 +1,95 @@
+import type { Request, Response } from "express";
+import { JobcastError } from "../errors.ts";
+import { isFinal } from "../protocol/status.ts";
+import { hasSeenEnd, JobSubscriber } from "../stream/job-subscriber.ts";
+import { waitForNews } from "../stream/long-poll.ts";
+import { readForRequest, readPatiently } from "../stream/patience.ts";
+import type { JobReplay } from "../stream/ports.ts";
+import { type Caller, callerOf, mayRead } from "./caller.ts";
+import { clientGone, jobIdOf, lastIdOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
+import { answerHead, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
+
+/** The version that the client saw last. */
+type LastVersion = { readonly after: number | null; readonly isMalformed: boolean };
+
+/** `GET /v1/jobs/{id}/events`: one job, as SSE or as one long poll. */
+export async function jobEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
+  const caller = callerOf(res);
+  const jobId = jobIdOf(req);
+  const last = lastVersionOf(req);
+  if (req.method === "HEAD") {
+    visible(await deps.jobReader.read(jobId, null), jobId, caller);
+    return answerHead(res, visit);
+  }
+  if (visit.transport === "long-poll") return poll(req, res, deps, jobId, last);
+  return stream(res, deps, visit, jobId, last);
+}
+
+async function stream(
+  res: Response,
+  deps: EventsDeps,
+  visit: Visit,
+  jobId: string,
+  last: LastVersion,
+): Promise<void> {
+  const { hub, jobReader, onError } = deps;
+  const caller = callerOf(res);
+  const subscriber = new JobSubscriber((after, isWanted) =>
+    readPatiently(() => jobReader.read(jobId, after), isWanted, onError),
+  );
+  visit.onLeave(hub.subscribe([`job:${jobId}`], subscriber));
+  const read = () => jobReader.read(jobId, last.after);
+  const replay = visible(await readForRequest(read, clientGone(res), onError), jobId, caller);
+  if (hasSeenEnd(replay, last.after)) {
+    // An EventSource reconnects for ever unless it is told so (HTML, 9.2.1).
+    res.status(204).end();
+    visit.leave();
+    return;
+  }
+  const opened = await openStream(res, deps, visit, caller);
+  if (opened) subscriber.begin(opened, replay, isReset(last, replay));
+}
+
+async function poll(
+  req: Request,
+  res: Response,
+  { hub, jobReader, registry }: EventsDeps,
+  jobId: string,
+  last: LastVersion,
+): Promise<void> {
+  const caller = callerOf(res);
+  const replay = await waitForNews({
+    hub,
+    topics: [`job:${jobId}`],
+    waitMs: waitMsOf(req),
+    signal: AbortSignal.any([clientGone(res), registry.draining]),
+    read: async () => visible(await jobReader.read(jobId, last.after), jobId, caller),
+    hasNews: ({ events, status }) => events.length > 0 || isFinal(status),
+  });
+  const newest = replay.events.at(-1)?.version ?? last.after ?? replay.version;
+  res.json({
+    events: replay.events,
+    cursor: String(newest),
+    done: newest === replay.version && isFinal(replay.status),
+    ...(isReset(last, replay) && { reset: true }),
+  });
+}
+
+/** @throws {JobcastError} not_found, in the same words for no job and for somebody else's */
+function visible(replay: JobReplay | undefined, jobId: string, caller: Caller): JobReplay {
+  if (replay && mayRead(caller, { id: jobId, ownerId: replay.ownerId })) return replay;
+  throw new JobcastError("not_found", NOT_FOUND);
+}
+
+function lastVersionOf(req: Request): LastVersion {
+  const id = lastIdOf(req);
+  if (id === undefined) return { after: null, isMalformed: false };
+  // 15 digits are below 2^53 and above every version.
+  if (!/^\d{1,15}$/.test(id)) return { after: null, isMalformed: true };
+  return { after: Number(id), isMalformed: false };
+}
+
+/** Whether the client's last id means nothing here: malformed, or above the present version. */
+function isReset({ after, isMalformed }: LastVersion, replay: JobReplay): boolean {
+  return isMalformed || (after !== null && after > replay.version);
+}

@@ -1,0 +1,111 @@
+import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { Connection } from "better-sse";
+import { type Frame, unchunk } from "./frames.ts";
+
+/** Sent with every event stream. `no-transform` keeps compressing middleware and proxies away. */
+export const EVENT_STREAM_HEADERS = {
+  "Content-Type": "text/event-stream",
+  "Cache-Control": "no-store, no-transform",
+  "X-Accel-Buffering": "no",
+} as const;
+
+/** better-sse looks only for query parameters here, and ours are read elsewhere. */
+const NO_PARAMETERS = new URL("http://localhost/");
+const NO_HEADERS = new Headers();
+const RESPONSE = new Response(null, { status: 200 });
+
+/**
+ * The outer world of a better-sse session: a Node response whose backpressure is watched.
+ *
+ * better-sse's own connection ignores the socket's buffer, hears nothing of a socket that closed
+ * before the session began, and builds a URL, a Request, a Response and two Headers each time.
+ */
+export class ResponseConnection extends Connection {
+  override readonly url = NO_PARAMETERS;
+  override readonly response = RESPONSE;
+  override readonly request: Request;
+  readonly #res: ServerResponse;
+  readonly #bufferBytes: number;
+  readonly #onOverflow: () => void;
+  #onAbort: (() => void) | undefined;
+
+  constructor(res: ServerResponse, bufferBytes: number, onOverflow: () => void) {
+    super();
+    this.#res = res;
+    this.#bufferBytes = bufferBytes;
+    this.#onOverflow = onOverflow;
+    // All that a session asks of its request, without the cost of a real one.
+    const signal = {
+      addEventListener: (_: "abort", listener: () => void) => {
+        this.#onAbort = listener;
+      },
+      removeEventListener: () => {
+        this.#onAbort = undefined;
+      },
+    };
+    this.request = { headers: NO_HEADERS, signal } as unknown as Request;
+    // Only the response tells that the client went: a request also closes when its body was read.
+    res.once("close", this.#onClose);
+  }
+
+  readonly #onClose = (): void => this.#onAbort?.();
+
+  /** Bytes that the kernel has not taken yet. */
+  get backlog(): number {
+    return this.#res.socket?.writableLength ?? 0;
+  }
+
+  /** Bytes that the kernel has taken since the connection began. */
+  get bytesTaken(): number {
+    const { socket } = this.#res;
+    return socket ? socket.bytesWritten - socket.writableLength : 0;
+  }
+
+  override sendHead(): void {
+    if (this.#res.destroyed) return;
+    this.#res.writeHead(200, EVENT_STREAM_HEADERS);
+    this.#res.flushHeaders();
+  }
+
+  /** A session flushes its empty buffer when it begins; everything else goes through `send`. */
+  override sendChunk(text: string): void {
+    if (text !== "") this.#res.write(text);
+  }
+
+  override cleanup(): void {
+    this.#res.removeListener("close", this.#onClose);
+  }
+
+  /**
+   * Writes frames together. A client that has left too much unread is cut instead; what is written
+   * now is not counted, so that an event larger than the budget reaches whoever keeps up.
+   */
+  send(frames: readonly Frame[]): void {
+    if (this.#res.destroyed || this.#res.writableEnded) return;
+    if (this.backlog > this.#bufferBytes) {
+      this.#onOverflow();
+      return;
+    }
+    const { socket } = this.#res;
+    if (socket && this.#res.chunkedEncoding) writeTogether(socket, frames);
+    else for (const frame of frames) this.#res.write(unchunk(frame));
+  }
+
+  /** After the last frame: the end of the response, not of the connection. */
+  end(): void {
+    if (!this.#res.destroyed) this.#res.end();
+  }
+
+  /** At once, with whatever was not sent. */
+  destroy(): void {
+    this.#res.destroy();
+  }
+}
+
+/** One system call for many frames. */
+function writeTogether(socket: Socket, frames: readonly Frame[]): void {
+  if (frames.length > 1) socket.cork();
+  for (const frame of frames) socket.write(frame);
+  if (frames.length > 1) socket.uncork();
+}

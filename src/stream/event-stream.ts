@@ -1,0 +1,140 @@
+import { once } from "node:events";
+import type { ServerResponse } from "node:http";
+import { Session } from "better-sse";
+import { ResponseConnection } from "./connection.ts";
+import { eventFrame, type Frame, retryFrame } from "./frames.ts";
+
+/** Why the server ends a stream before its job does. */
+export type CloseReason = "token_expired" | "draining" | "max_age" | "database_changed";
+
+/** Why the server cut a connection without a word. */
+export type CutReason = "slow" | "stalled";
+
+/** How much of a replay is written before the client must have taken it. */
+const PACE_BYTES = 64 * 1024;
+
+export type EventStreamOptions = {
+  /** Unsent bytes above which the client is cut. */
+  readonly bufferBytes: number;
+  /** Milliseconds for the first `retry:`; already jittered. */
+  readonly retryMs: number;
+  readonly onCut: (reason: CutReason) => void;
+  readonly onClosed: () => void;
+};
+
+/** One open SSE response. After it has closed, whatever is sent to it is dropped. */
+export class EventStream {
+  readonly #connection: ResponseConnection;
+  readonly #res: ServerResponse;
+  readonly #options: EventStreamOptions;
+  #isOpen = true;
+  #takenAtPing = -1;
+
+  /**
+   * Sends the head and `retry:`.
+   * @returns undefined when the client has already gone
+   */
+  static async open(
+    res: ServerResponse,
+    options: EventStreamOptions,
+  ): Promise<EventStream | undefined> {
+    const stream = new EventStream(res, options);
+    if (!stream.isOpen) return undefined;
+    const session = new Session(stream.#connection, {
+      retry: null,
+      keepAlive: null,
+      trustClientEventId: false,
+    });
+    session.once("disconnected", () => stream.#closed());
+    await once(session, "connected");
+    // The client may have gone while the session began; the session would not notice.
+    if (!stream.isOpen || res.destroyed) return undefined;
+    stream.send([retryFrame(options.retryMs)]);
+    return stream;
+  }
+
+  private constructor(res: ServerResponse, options: EventStreamOptions) {
+    this.#res = res;
+    this.#options = options;
+    this.#connection = new ResponseConnection(res, options.bufferBytes, () => this.#cut("slow"));
+    if (res.destroyed || res.closed) this.#closed();
+  }
+
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  send(frames: readonly Frame[]): void {
+    if (this.#isOpen && frames.length > 0) this.#connection.send(frames);
+  }
+
+  /** A heartbeat; a client that took nothing at all since the last one is gone or as good as gone. */
+  ping(frame: Frame): void {
+    if (!this.#isOpen) return;
+    const taken = this.#connection.bytesTaken;
+    if (this.#connection.backlog > 0 && taken === this.#takenAtPing) {
+      this.#cut("stalled");
+      return;
+    }
+    this.#takenAtPing = taken;
+    this.send([frame]);
+  }
+
+  /** The regular end: nothing more will come. */
+  end(): void {
+    if (!this.#isOpen) return;
+    this.#connection.end();
+    this.#closed();
+  }
+
+  /** Says why, and with what delay to come back, and ends. */
+  close(reason: CloseReason, retryMs: number): void {
+    const data = JSON.stringify({ reason, retryMs: Math.round(retryMs) });
+    this.send([retryFrame(retryMs), eventFrame("close", data)]);
+    this.end();
+  }
+
+  /** Sends many frames at the pace of the client: a long history is no reason to be cut. */
+  async sendPaced(frames: readonly Frame[]): Promise<void> {
+    let slice: Frame[] = [];
+    let bytes = 0;
+    for (const frame of frames) {
+      slice.push(frame);
+      bytes += frame.length;
+      if (bytes < PACE_BYTES) continue;
+      this.send(slice);
+      await this.#drained();
+      slice = [];
+      bytes = 0;
+    }
+    this.send(slice);
+  }
+
+  /** Resolves when the client has taken what was sent, or has gone. */
+  async #drained(): Promise<void> {
+    const { socket } = this.#res;
+    if (!this.#isOpen || !socket?.writableNeedDrain) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        socket.off("drain", done);
+        this.#res.off("close", done);
+        resolve();
+      };
+      socket.once("drain", done);
+      this.#res.once("close", done);
+    });
+  }
+
+  #cut(reason: CutReason): void {
+    if (!this.#isOpen) return;
+    this.#options.onCut(reason);
+    this.#connection.destroy();
+    this.#closed();
+  }
+
+  #closed(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#options.onClosed();
+  }
+}

@@ -1,0 +1,65 @@
+import type { Change } from "../protocol/event.ts";
+
+/**
+ * One SSE event as the bytes of one HTTP/1.1 chunk (RFC 9112, 7.1), so that the same buffer is
+ * written to every subscriber's socket: Node would frame each write of each response again.
+ */
+export type Frame = Buffer;
+
+function toChunk(text: string): Frame {
+  const size = Buffer.byteLength(text).toString(16);
+  return Buffer.from(`${size}\r\n${text}\r\n`);
+}
+
+/** The bytes without their chunk framing, for connections that are not chunked (HTTP/1.0). */
+export function unchunk(frame: Frame): Buffer {
+  return frame.subarray(frame.indexOf("\r\n") + 2, -2);
+}
+
+/**
+ * An event without an id does not move the client's Last-Event-ID.
+ * @param data JSON on one line: JSON.stringify escapes CR and LF, the only bytes that could end it
+ */
+export function eventFrame(type: string, data: string, id?: string): Frame {
+  return toChunk(`event: ${type}\n${id === undefined ? "" : `id: ${id}\n`}data: ${data}\n\n`);
+}
+
+/** How long the client waits before it reconnects; digits only, as the standard asks. */
+export function retryFrame(ms: number): Frame {
+  return toChunk(`retry: ${Math.round(ms)}\n\n`);
+}
+
+/** An id for the event whose frame follows at once. */
+export function idFrame(id: string): Frame {
+  return toChunk(`id: ${id}\n`);
+}
+
+/** A change on its way out: encoded when the first subscriber needs it, and only once. */
+export class OutgoingChange {
+  readonly change: Change;
+  #data: string | undefined;
+  #jobFrame: Frame | undefined;
+  #sharedFrame: Frame | undefined;
+
+  constructor(change: Change) {
+    this.change = change;
+  }
+
+  /** For a stream of one job: the id is the version. */
+  get jobFrame(): Frame {
+    const { version } = this.change.event;
+    this.#jobFrame ??= eventFrame("status", this.#json(), String(version));
+    return this.#jobFrame;
+  }
+
+  /** For streams over many jobs, whose id is the reader's own cursor: none here. */
+  get sharedFrame(): Frame {
+    this.#sharedFrame ??= eventFrame("status", this.#json());
+    return this.#sharedFrame;
+  }
+
+  #json(): string {
+    this.#data ??= JSON.stringify(this.change.event);
+    return this.#data;
+  }
+}

@@ -1,0 +1,115 @@
+import { isFinal } from "../protocol/status.ts";
+import type { EventStream } from "./event-stream.ts";
+import { eventFrame, type Frame, type OutgoingChange } from "./frames.ts";
+import type { Subscriber } from "./hub.ts";
+import type { JobReplay } from "./ports.ts";
+
+/** Live changes that wait for a replay to end; with more than that the replay simply reads on. */
+const MAX_PARKED = 1_000;
+
+/** Reads above a version, and again while the database is away, as long as it is wanted. */
+type PatientRead = (after: number, isWanted: () => boolean) => Promise<JobReplay | undefined>;
+
+/**
+ * One viewer of one job: every version once, ascending, without a hole.
+ *
+ * It is subscribed before anything is read, and parks what arrives meanwhile, so a commit between
+ * subscribing and reading is either in what was read or parked. Versions tell which.
+ */
+export class JobSubscriber implements Subscriber {
+  readonly #read: PatientRead;
+  #stream: EventStream | undefined;
+  /** The newest version that was sent. */
+  #sent = 0;
+  #isLive = false;
+  #parked: OutgoingChange[] = [];
+  #parkedTooMany = false;
+  #frames: Frame[] = [];
+  #isEnding = false;
+
+  constructor(read: PatientRead) {
+    this.#read = read;
+  }
+
+  enqueue(outgoing: OutgoingChange): void {
+    if (this.#isEnding) return;
+    const { version, status } = outgoing.change.event;
+    if (!this.#isLive) this.#park(outgoing);
+    else if (version === this.#sent + 1) {
+      this.#frames.push(outgoing.jobFrame);
+      this.#sent = version;
+      this.#isEnding = isFinal(status);
+    } else if (version > this.#sent) {
+      // A hole: what is missing is in the table.
+      this.#isLive = false;
+      this.#park(outgoing);
+      void this.#catchUp();
+    }
+  }
+
+  flush(): void {
+    if (!this.#isLive || !this.#stream) return;
+    this.#stream.send(this.#frames);
+    this.#frames = [];
+    if (this.#isEnding) this.#stream.end();
+  }
+
+  /**
+   * Sends what was read already, then what is missing, then what is live.
+   * @param replay the first page of what the client is missing
+   * @param isReset whether the client's last id means nothing here and it gets the current state
+   */
+  begin(stream: EventStream, replay: JobReplay, isReset: boolean): void {
+    this.#stream = stream;
+    const [first] = replay.events;
+    this.#sent = first ? first.version - 1 : replay.version;
+    this.#take(replay, isReset ? "reset" : "status");
+    void this.#catchUp(replay);
+  }
+
+  #park(outgoing: OutgoingChange): void {
+    if (this.#parked.length < MAX_PARKED) this.#parked.push(outgoing);
+    else this.#parkedTooMany = true;
+  }
+
+  /** Reads until nothing is missing, then lets go of what was parked, in one turn of the loop. */
+  async #catchUp(replay?: JobReplay): Promise<void> {
+    const stream = this.#stream;
+    if (!stream) return;
+    let known = replay;
+    while (stream.isOpen && !this.#isEnding) {
+      await stream.sendPaced(this.#frames.splice(0));
+      const isComplete = known !== undefined && this.#sent >= known.version && !this.#parkedTooMany;
+      if (isComplete && !this.#hasHole()) break;
+      this.#parkedTooMany = false;
+      known = await this.#read(this.#sent, () => stream.isOpen);
+      if (!known)
+        stream.end(); // the job is gone
+      else this.#take(known, "status");
+    }
+    this.#isLive = true;
+    for (const outgoing of this.#parked.splice(0)) this.enqueue(outgoing);
+    this.flush();
+  }
+
+  #take({ events, version }: JobReplay, type: "status" | "reset"): void {
+    for (const event of events) {
+      if (event.version <= this.#sent) continue;
+      this.#frames.push(eventFrame(type, JSON.stringify(event), String(event.version)));
+      this.#sent = event.version;
+      this.#isEnding = isFinal(event.status) && event.version === version;
+    }
+    this.#parked = this.#parked.filter(({ change }) => change.event.version > this.#sent);
+  }
+
+  #hasHole(): boolean {
+    return this.#parked.some(
+      ({ change }, index) => change.event.version !== this.#sent + 1 + index,
+    );
+  }
+}
+
+/** Whether a client whose last id is `after` has seen the end: it gets 204 and stays away. */
+export function hasSeenEnd(replay: JobReplay, after: number | null): boolean {
+  return after === replay.version && isFinal(replay.status);
+}

@@ -1,0 +1,52 @@
+import { setTimeout as delay } from "node:timers/promises";
+
+const FIRST_MS = 50;
+const LONGEST_MS = 2_000;
+
+/**
+ * Reads, and again after a growing and jittered pause when the read fails, as long as somebody
+ * wants the answer: a database that is away for a while must not end a stream.
+ * @returns undefined when it was no longer wanted
+ */
+export async function readPatiently<T>(
+  read: () => Promise<T>,
+  isWanted: () => boolean,
+  onError: (error: unknown) => void,
+): Promise<T | undefined> {
+  for (let pause = FIRST_MS; isWanted(); pause = Math.min(LONGEST_MS, pause * 2)) {
+    try {
+      return await read();
+    } catch (error) {
+      onError(error);
+      await delay(pause * (0.5 + Math.random() / 2));
+    }
+  }
+  return undefined;
+}
+
+/** How long a request waits for a database that is away before it is refused. */
+const REQUEST_MS = 10_000;
+
+/**
+ * Reads for a request that has no answer yet. A native EventSource never comes back from a 503,
+ * so a short absence of the database is waited for.
+ * @throws what the last attempt threw, once the time is up or the client has gone
+ */
+export async function readForRequest<T>(
+  read: () => Promise<T>,
+  gone: AbortSignal,
+  onError: (error: unknown) => void,
+): Promise<T> {
+  const end = Date.now() + REQUEST_MS;
+  let lastError: unknown;
+  const answer = await readPatiently(
+    async () => ({ value: await read() }),
+    () => !gone.aborted && Date.now() < end,
+    (error) => {
+      lastError = error;
+      onError(error);
+    },
+  );
+  if (answer) return answer.value;
+  throw lastError ?? new Error("The client has gone.");
+}

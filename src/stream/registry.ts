@@ -1,0 +1,181 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { JobcastError } from "../errors.ts";
+import type { CutReason, EventStream } from "./event-stream.ts";
+import { eventFrame } from "./frames.ts";
+
+export type Transport = "sse" | "long-poll";
+
+export type RegistryOptions = {
+  readonly heartbeatMs: number;
+  /** Middle of the jittered delay that clients are told to wait before they reconnect. */
+  readonly retryMs: number;
+  readonly maxStreams: number;
+  readonly maxStreamsPerOwner: number;
+  readonly maxStreamMs: number;
+};
+
+/** Counters since the process began, and what is open now. */
+export type StreamStatistics = {
+  readonly open: Readonly<Record<Transport, number>>;
+  readonly openByOwner: Readonly<Record<string, number>>;
+  readonly opened: number;
+  readonly refused: number;
+  readonly cut: Readonly<Record<CutReason, number>>;
+};
+
+/** A place among the open streams; `release` gives it back and may be called twice. */
+export type Place = {
+  readonly release: () => void;
+  /** Puts an SSE stream under the heartbeat and ends it by its deadline. */
+  readonly attend: (stream: EventStream, expiresAt: number) => void;
+};
+
+/** How often the one timer looks: a heartbeat goes to a part of the streams each time. */
+const TICK_MS = 250;
+
+type Attended = {
+  readonly stream: EventStream;
+  readonly expiresAt: number;
+  readonly closesAt: number;
+  nextPingAt: number;
+};
+
+/** Every open stream of this process: admission, heartbeats, lifetimes and the drain. */
+export class StreamRegistry {
+  readonly #options: RegistryOptions;
+  readonly #owners = new Map<string, number>();
+  readonly #open: Record<Transport, number> = { sse: 0, "long-poll": 0 };
+  readonly #cut: Record<CutReason, number> = { slow: 0, stalled: 0 };
+  readonly #attended = new Set<Attended>();
+  #opened = 0;
+  #refused = 0;
+  #timer: NodeJS.Timeout | undefined;
+  readonly #draining = new AbortController();
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+  }
+
+  /** Aborted when the process begins to drain: whoever waits for news should answer now. */
+  get draining(): AbortSignal {
+    return this.#draining.signal;
+  }
+
+  /**
+   * A place for one more stream.
+   * @throws JobcastError `draining`, or `too_many_streams`: the new one is refused, since an open
+   *   one that is put out comes back at once and puts out another
+   */
+  admit(ownerId: string, transport: Transport): Place {
+    const owned = this.#owners.get(ownerId) ?? 0;
+    const { maxStreams, maxStreamsPerOwner } = this.#options;
+    if (this.#draining.signal.aborted) {
+      throw new JobcastError("draining", "This process is shutting down; connect again.");
+    }
+    if (owned >= maxStreamsPerOwner || this.#open.sse + this.#open["long-poll"] >= maxStreams) {
+      this.#refused += 1;
+      const limit =
+        owned >= maxStreamsPerOwner ? `${maxStreamsPerOwner} for each owner` : maxStreams;
+      throw new JobcastError(
+        "too_many_streams",
+        `The limit of open streams is ${limit}; close one first.`,
+      );
+    }
+    this.#owners.set(ownerId, owned + 1);
+    this.#open[transport] += 1;
+    this.#opened += 1;
+
+    let attended: Attended | undefined;
+    let isTaken = true;
+    return {
+      release: () => {
+        if (!isTaken) return;
+        isTaken = false;
+        this.#open[transport] -= 1;
+        const left = (this.#owners.get(ownerId) ?? 1) - 1;
+        if (left > 0) this.#owners.set(ownerId, left);
+        else this.#owners.delete(ownerId);
+        if (attended) this.#attended.delete(attended);
+      },
+      attend: (stream, expiresAt) => {
+        const now = Date.now();
+        attended = {
+          stream,
+          expiresAt,
+          closesAt: now + jittered(this.#options.maxStreamMs),
+          nextPingAt: now + this.#options.heartbeatMs,
+        };
+        if (isTaken) this.#attended.add(attended);
+      },
+    };
+  }
+
+  start(): void {
+    this.#timer ??= setInterval(() => this.#tick(Date.now()), TICK_MS);
+    this.#timer.unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  countCut(reason: CutReason): void {
+    this.#cut[reason] += 1;
+  }
+
+  /** Milliseconds before a client comes back: never the same for two, so that they don't come in step. */
+  retryMs(): number {
+    return jittered(this.#options.retryMs);
+  }
+
+  statistics(): StreamStatistics {
+    return {
+      open: { ...this.#open },
+      openByOwner: Object.fromEntries(this.#owners),
+      opened: this.#opened,
+      refused: this.#refused,
+      cut: { ...this.#cut },
+    };
+  }
+
+  /** Ends all streams at once: what they have sent does not hold any more. */
+  closeAll(reason: "database_changed"): void {
+    for (const { stream } of [...this.#attended]) stream.close(reason, this.retryMs());
+  }
+
+  /**
+   * No new streams, and the open ones closed evenly over `ms`: all at once would come back to the
+   * other processes all at once.
+   */
+  async drain(ms: number): Promise<void> {
+    this.#draining.abort();
+    const streams = [...this.#attended];
+    const end = Date.now() + ms;
+    for (const [index, { stream }] of streams.entries()) {
+      const due = end - (ms * (streams.length - index)) / streams.length;
+      const wait = due - Date.now();
+      if (wait > 5) await delay(wait);
+      stream.close("draining", this.retryMs());
+    }
+  }
+
+  /** One timer for all: heartbeats fall where their streams began, so they are spread by themselves. */
+  #tick(now: number): void {
+    const ping = eventFrame("ping", JSON.stringify({ at: new Date(now).toISOString() }));
+    for (const attended of this.#attended) {
+      const { stream } = attended;
+      if (now >= attended.expiresAt) stream.close("token_expired", this.retryMs());
+      else if (now >= attended.closesAt) stream.close("max_age", this.retryMs());
+      else if (now >= attended.nextPingAt) {
+        attended.nextPingAt = now + this.#options.heartbeatMs;
+        stream.ping(ping);
+      }
+    }
+  }
+}
+
+/** Between 75 and 125 percent. */
+function jittered(ms: number): number {
+  return ms * (0.75 + Math.random() / 2);
+}
