@@ -63,6 +63,15 @@ create table jobcast.migrations (
   constraint migrations_pkey PRIMARY KEY (id)
 );
 
+create table jobcast.signing_keys (
+  name text not null,
+  secret bytea not null,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  constraint signing_keys_pkey PRIMARY KEY (name),
+  constraint secret_length CHECK (length(secret) >= 32)
+);
+comment on table jobcast.signing_keys is 'Secret. Delete a row and restart every process: its tokens are void and a new key is made.';
+
 create table jobcast.status_history (
   job_id uuid not null,
   version bigint not null,

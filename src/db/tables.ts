@@ -1,5 +1,6 @@
 /** Written by `npm run schema` from the migrations in sql/. Do not edit. */
 
+import type { Status } from "../protocol/status.ts";
 import type { ColumnType } from "kysely";
 
 export type Generated<T> = T extends ColumnType<infer S, infer I, infer U>
@@ -20,7 +21,7 @@ export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
 export type Timestamp = ColumnType<Date, Date | string, Date | string>;
 
-export interface Jobs {
+export interface JobcastJobs {
   /**
    * Rises by one with every retry; say it in your updates so that a worker of an older attempt is refused.
    */
@@ -41,7 +42,7 @@ export interface Jobs {
   result: Json | null;
   stage: string | null;
   started_at: Timestamp | null;
-  status: Generated<string>;
+  status: Generated<Status>;
   timeout_at: Timestamp | null;
   /**
    * Whether any update of an unfinished job pushes timeout_at to timeout_seconds from then.
@@ -57,13 +58,19 @@ export interface Jobs {
   version: Generated<number>;
 }
 
-export interface Migrations {
+export interface JobcastMigrations {
   applied_at: Generated<Timestamp>;
   id: number;
   name: string;
 }
 
-export interface StatusHistory {
+export interface JobcastSigningKeys {
+  created_at: Generated<Timestamp>;
+  name: string;
+  secret: Buffer;
+}
+
+export interface JobcastStatusHistory {
   attempt: number;
   counts: Json | null;
   error: Json | null;
@@ -75,7 +82,7 @@ export interface StatusHistory {
   result: Json | null;
   source: string;
   stage: string | null;
-  status: string;
+  status: Status;
   version: number;
   /**
    * The writing transaction. New to a reader means: not visible in the snapshot of its last read.
@@ -84,7 +91,8 @@ export interface StatusHistory {
 }
 
 export interface DB {
-  jobs: Jobs;
-  migrations: Migrations;
-  status_history: StatusHistory;
+  "jobcast.jobs": JobcastJobs;
+  "jobcast.migrations": JobcastMigrations;
+  "jobcast.signing_keys": JobcastSigningKeys;
+  "jobcast.status_history": JobcastStatusHistory;
 }
