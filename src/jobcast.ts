@@ -1,0 +1,145 @@
+import type { Express } from "express";
+import { pinoHttp } from "pino-http";
+import { createDatabase } from "./db/database.ts";
+import { createOwnerReader } from "./db/job-owners.ts";
+import { createJobReader } from "./db/job-reader.ts";
+import { createJobStore } from "./db/jobs.ts";
+import { migrate } from "./db/migrate.ts";
+import { createPool } from "./db/pool.ts";
+import { adoptRestoredHistory } from "./db/restore.ts";
+import { createScopeReader } from "./db/scope-reader.ts";
+import { createSigningKey } from "./db/signing-key.ts";
+import { createListener } from "./feed/listener.ts";
+import { createApp } from "./http/app.ts";
+import { createAuth } from "./http/auth.ts";
+import { createEventsRouter } from "./http/events-routes.ts";
+import { createHealthRouter, type Readiness } from "./http/health-routes.ts";
+import { createJobUpdatesRouter } from "./http/job-updates-routes.ts";
+import { createJobsRouter } from "./http/jobs-routes.ts";
+import { createStreamTokenMint } from "./http/stream-token.ts";
+import { createStreamTokensRouter } from "./http/stream-tokens-routes.ts";
+import { type Logger, requestLogOptions } from "./log.ts";
+import { Hub } from "./stream/hub.ts";
+import { StreamRegistry } from "./stream/registry.ts";
+
+/** Units and defaults are those of the environment variables of the same names: see .env.example. */
+export type JobcastOptions = {
+  readonly databaseUrl: string;
+  readonly listenDatabaseUrl?: string | undefined;
+  readonly feed: "auto" | "bell" | "poll";
+  readonly jwt: {
+    readonly secret?: string | undefined;
+    readonly jwksUrl?: string | undefined;
+    readonly issuer?: string | undefined;
+    readonly audience?: string | undefined;
+  };
+  readonly publicUrl?: string | undefined;
+  readonly corsOrigins: readonly string[];
+  readonly heartbeatSeconds: number;
+  readonly retryMs: number;
+  readonly streamBufferBytes: number;
+  readonly maxStreams: number;
+  readonly maxStreamsPerOwner: number;
+  readonly maxStreamSeconds: number;
+  readonly log: Logger;
+};
+
+export type Jobcast = {
+  /** Every route; it listens to nothing. */
+  readonly app: Express;
+  /** Migrates, takes the first snapshot and begins to listen. Rejects when it cannot. */
+  start(): Promise<void>;
+  /** Not ready, no new streams, the open ones ended evenly over `ms`. */
+  drain(ms: number): Promise<void>;
+  /** After the drain: the listener, then the pool. Safe to call twice, and without a start. */
+  stop(): Promise<void>;
+};
+
+/** Builds every part and ties them together; nothing else knows all of them. */
+export function createJobcast(options: JobcastOptions): Jobcast {
+  const { databaseUrl, log } = options;
+  const pool = createPool(databaseUrl, {
+    onError: (err) => log.warn({ err }, "an idle database connection was lost"),
+  });
+  const db = createDatabase(pool);
+  const hub = new Hub((err) => log.error({ err }, "a subscriber failed"));
+  const registry = new StreamRegistry({
+    heartbeatMs: options.heartbeatSeconds * 1_000,
+    retryMs: options.retryMs,
+    maxStreams: options.maxStreams,
+    maxStreamsPerOwner: options.maxStreamsPerOwner,
+    maxStreamMs: options.maxStreamSeconds * 1_000,
+  });
+  const listener = createListener({
+    connectionString: options.listenDatabaseUrl ?? databaseUrl,
+    mode: options.feed === "poll" ? "poll" : "bell",
+    pool,
+    onPage: ({ changes, snapshot }) => hub.publish(changes, snapshot),
+    onEpochChange: () => registry.closeAll("database_changed"),
+    log,
+  });
+  let phase: "new" | "started" | "draining" | "stopped" = "new";
+
+  function readiness(): Readiness {
+    const { isHealthy, ...listening } = listener.state();
+    return { ready: phase === "started" && isHealthy, phase, ...listening };
+  }
+
+  return {
+    app: createRoutes(),
+    async start() {
+      const migrated = await migrate(pool);
+      if (migrated.length > 0) log.info({ migrated }, "the database was migrated");
+      const adopted = await adoptRestoredHistory(pool);
+      if (adopted > 0) log.warn({ adopted }, "history was restored from another cluster");
+      await listener.start();
+      registry.start();
+      phase = "started";
+    },
+    async drain(ms) {
+      phase = "draining";
+      await registry.drain(ms);
+    },
+    async stop() {
+      if (phase === "stopped") return;
+      phase = "stopped";
+      registry.stop();
+      await listener.stop();
+      await pool.end();
+    },
+  };
+
+  function createRoutes(): Express {
+    const { corsOrigins, publicUrl, jwt } = options;
+    const streamTokenKey = createSigningKey(pool, "stream tokens");
+    const jobs = createJobStore(db);
+    return createApp({
+      log,
+      corsOrigins,
+      requestLog: pinoHttp({ ...requestLogOptions, logger: log }),
+      auth: createAuth({ jwt, streamTokenKey, publicUrl, corsOrigins, log }),
+      routers: {
+        open: [createHealthRouter({ readiness })],
+        streams: [
+          createEventsRouter({
+            hub,
+            registry,
+            jobReader: createJobReader(pool),
+            scopeReader: createScopeReader(pool),
+            epoch: () => listener.epoch,
+            bufferBytes: options.streamBufferBytes,
+            onError: (err) => log.warn({ err }, "a read for a stream failed; trying again"),
+          }),
+        ],
+        api: [
+          createJobsRouter({ jobs, publicUrl }),
+          createJobUpdatesRouter({ jobs, publicUrl }),
+          createStreamTokensRouter({
+            mint: createStreamTokenMint(streamTokenKey),
+            findOwners: createOwnerReader(db),
+          }),
+        ],
+      },
+    });
+  }
+}
