@@ -1,0 +1,88 @@
+import cors from "cors";
+import express, { type Express, type RequestHandler, type Router } from "express";
+import helmet from "helmet";
+import type { Logger } from "pino";
+import { problemHandler } from "./problem.ts";
+import { answerOptions, checkRequestHead, refuseUnknown, requireJson } from "./request-head.ts";
+import { createRouteTable, type RouteTable } from "./route-table.ts";
+
+const MAX_BODY = "1mb";
+
+/** What browsers may keep of a preflight; Chrome caps it at this many seconds. */
+const PREFLIGHT_MAX_AGE = 7_200;
+
+const ALLOWED_HEADERS = [
+  "Authorization",
+  "Content-Type",
+  "Last-Event-ID",
+  "Idempotency-Key",
+  "X-Callback-Token",
+];
+
+export type AppParts = {
+  readonly log: Logger;
+  /** Exact origins whose pages may call with credentials. */
+  readonly corsOrigins: readonly string[];
+  readonly auth: { readonly api: RequestHandler; readonly streams: RequestHandler };
+  /** Routers with full paths. What is in `open` needs no token, and may be more than routes. */
+  readonly routers: {
+    readonly open: readonly Router[];
+    readonly streams: readonly Router[];
+    readonly api: readonly Router[];
+  };
+  /** Writes the request log. */
+  readonly requestLog?: RequestHandler;
+};
+
+/** The HTTP side of jobcast; it listens to nothing. Whatever fails ends as a problem document. */
+export function createApp({ log, corsOrigins, auth, routers, requestLog }: AppParts): Express {
+  const streams = createRouteTable(routers.streams);
+  const all = createRouteTable([...routers.open, ...routers.streams, ...routers.api]);
+
+  const app = express();
+  app.disable("x-powered-by");
+  app.disable("etag");
+  // Express answers `If-None-Match: *` with a 304 even without an ETag, so nothing is ever fresh.
+  Object.defineProperty(app.request, "fresh", { value: false });
+
+  if (requestLog) app.use(requestLog);
+  app.use(protectBrowsers(), allowOrigins(corsOrigins), checkRequestHead, answerOptions(all));
+  for (const router of routers.open) app.use(router);
+  app.use(refuseUnknown(all), neverStore, onlyFor(streams, auth.streams));
+  for (const router of routers.streams) app.use(router);
+  app.use(auth.api, requireJson, express.json({ limit: MAX_BODY, strict: false }));
+  for (const router of routers.api) app.use(router);
+  app.use(problemHandler(log));
+  return app;
+}
+
+/** An API has nothing to show: where it is opened as a page, that page may load and do nothing. */
+function protectBrowsers(): RequestHandler {
+  const directives = { "default-src": ["'none'"], "frame-ancestors": ["'none'"] };
+  return helmet({ contentSecurityPolicy: { useDefaults: false, directives } });
+}
+
+function allowOrigins(origins: readonly string[]): RequestHandler {
+  return cors({
+    origin: [...origins],
+    credentials: true,
+    methods: ["GET", "HEAD", "POST", "PATCH"],
+    allowedHeaders: ALLOWED_HEADERS,
+    exposedHeaders: ["Retry-After", "Location"],
+    maxAge: PREFLIGHT_MAX_AGE,
+    preflightContinue: true, // to answerOptions
+  });
+}
+
+/** Whatever is said here is said to one caller: no cache may say it to the next one. */
+const neverStore: RequestHandler = (_req, res, next) => {
+  res.set("Cache-Control", "no-store").vary("Authorization");
+  next();
+};
+
+function onlyFor(routes: RouteTable, handler: RequestHandler): RequestHandler {
+  return (req, res, next) => {
+    if (routes.methodsOf(req.path).size > 0) return handler(req, res, next);
+    next();
+  };
+}

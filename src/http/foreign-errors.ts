@@ -1,0 +1,108 @@
+import pg from "pg";
+import { type ErrorCode, JobcastError } from "../errors.ts";
+
+/** What http-errors, which Express and its body parser throw, has beside the message. */
+type HttpError = Error & { readonly status: number; readonly type?: string };
+
+type Meaning = readonly [ErrorCode, string];
+
+/** The errors of the body parser by their `type`. */
+const BODY_ERRORS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
+  ["entity.parse.failed", ["invalid_json", "The body of the request is not JSON."]],
+  ["entity.too.large", ["payload_too_large", "The body of the request is larger than 1 MiB."]],
+  ["charset.unsupported", ["unsupported_media_type", "The body of the request must be UTF-8."]],
+  ["encoding.unsupported", ["unsupported_media_type", "The Content-Encoding is not known."]],
+]);
+
+/** Other errors of a request by their status. */
+const STATUSES: ReadonlyMap<number, Meaning> = new Map<number, Meaning>([
+  [401, ["unauthenticated", "The request has no valid token."]],
+  [404, ["not_found", "There is nothing here."]],
+  [413, ["payload_too_large", "The request is too large."]],
+  [415, ["unsupported_media_type", "The Content-Type is not valid."]],
+]);
+
+const MALFORMED: Meaning = ["invalid_request", "The request is malformed."];
+
+const UNAVAILABLE: Meaning = ["database_unavailable", "The database is unavailable."];
+
+/** What SQLSTATEs, or classes of them, say of a request; the longest match counts. */
+const SQLSTATES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
+  ["JC001", ["job_conflict", "The job cannot take this update."]],
+  ["JC002", ["not_found", "There is no such job, or it is not yours."]],
+  ["JC003", ["attempt_mismatch", "Another attempt of the job is running."]],
+  ["JC005", ["invalid_request", "The id and the owner of a job never change."]],
+  ["22", ["invalid_request", "A value is malformed or out of its range."]],
+  ["23", ["invalid_request", "A value breaks a rule of the database."]],
+  ["54001", ["invalid_request", "A value is nested too deeply."]],
+  // The server is going, coming, full, or a standby since a failover: all of it passes.
+  ...["08", "25006", "40", "53", "55P03", "57014", "57P"].map((state): [string, Meaning] => [
+    state,
+    UNAVAILABLE,
+  ]),
+]);
+
+/** How Node says that there is no connection. */
+const NETWORK_ERRORS = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+]);
+
+/** How node-postgres and its pool say it: as plain errors, so only the words tell them apart. */
+const CONNECTION_LOST =
+  /^(Connection terminated|Query read timeout|timeout (expired|exceeded when trying to connect)|Client (was closed|has encountered a connection error)|Cannot use a pool after)/;
+
+/** The error of any part that we call as one of ours; `internal` when nobody foresaw it. */
+export function toJobcastError(error: unknown): JobcastError {
+  if (error instanceof JobcastError) return error;
+  return (
+    fromDatabase(error) ??
+    fromRequest(error) ??
+    new JobcastError("internal", "Something went wrong on our side.", { cause: error })
+  );
+}
+
+/** The refusal of an update by its SQLSTATE, with what the caller may know of the job. */
+export function toRefusal(
+  sqlstate: string,
+  job?: Readonly<Record<string, unknown>>,
+  cause?: unknown,
+): JobcastError | undefined {
+  const known = [5, 3, 2].map((length) => SQLSTATES.get(sqlstate.slice(0, length))).find(Boolean);
+  if (!known) return undefined;
+  const [code, message] = known;
+  const why = code === "job_conflict" && job ? ` It is ${job["status"]}.` : "";
+  return new JobcastError(code, message + why, { cause, ...(job && { details: { job } }) });
+}
+
+function fromDatabase(error: unknown): JobcastError | undefined {
+  if (error instanceof pg.DatabaseError) {
+    return toRefusal(error.code ?? "", parseDetail(error), error);
+  }
+  if (!(error instanceof Error)) return undefined;
+  const { code } = error as NodeJS.ErrnoException;
+  if (!NETWORK_ERRORS.has(code ?? "") && !CONNECTION_LOST.test(error.message)) return undefined;
+  return new JobcastError(...UNAVAILABLE, { cause: error });
+}
+
+/** Our own rules put the job's state into the DETAIL, as JSON; elsewhere it is prose for operators. */
+function parseDetail({ code, detail }: pg.DatabaseError): Record<string, unknown> | undefined {
+  return code?.startsWith("JC") && detail?.startsWith("{") ? JSON.parse(detail) : undefined;
+}
+
+function fromRequest(error: unknown): JobcastError | undefined {
+  if (!isHttpError(error) || error.status < 400 || error.status >= 500) return undefined;
+  const [code, message] =
+    BODY_ERRORS.get(error.type ?? "") ?? STATUSES.get(error.status) ?? MALFORMED;
+  return new JobcastError(code, message, { cause: error });
+}
+
+function isHttpError(error: unknown): error is HttpError {
+  return error instanceof Error && typeof (error as HttpError).status === "number";
+}

@@ -1,0 +1,69 @@
+import type { Request, RequestHandler } from "express";
+import { JobcastError } from "../errors.ts";
+import type { RouteTable } from "./route-table.ts";
+
+/** A name, an IPv4 address or an IPv6 address in brackets, and a port. */
+const HOST = /^([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i;
+
+/**
+ * Refuses a Host and a URL that no part after this one could read: each would meet its own
+ * exception, and answer with a 500 to what is the client's mistake.
+ */
+export const checkRequestHead: RequestHandler = (req, _res, next) => {
+  const { host } = req.headers;
+  if (host !== undefined && !HOST.test(host)) {
+    throw new JobcastError("invalid_request", "The Host header is malformed.");
+  }
+  if (!isDecodable(req.url)) {
+    throw new JobcastError("invalid_request", "The URL is not valid percent-encoded UTF-8.");
+  }
+  next();
+};
+
+/** Answers every OPTIONS, so that none reaches a handler, and none needs a token. */
+export function answerOptions(routes: RouteTable): RequestHandler {
+  return (req, res, next) => {
+    if (req.method === "OPTIONS") res.status(204).set("Allow", allowed(routes, req)).end();
+    else next();
+  };
+}
+
+/** Refuses what no route will take; before authentication, which it has nothing to do with. */
+export function refuseUnknown(routes: RouteTable): RequestHandler {
+  return (req, res, next) => {
+    const methods = routes.methodsOf(req.path);
+    if (methods.size === 0) throw new JobcastError("not_found", "There is nothing at this path.");
+    if (!methods.has(req.method)) {
+      res.set("Allow", allowed(routes, req));
+      throw new JobcastError("method_not_allowed", `This path does not take ${req.method}.`);
+    }
+    next();
+  };
+}
+
+/**
+ * Refuses a body that does not say that it is JSON. A form of a foreign page cannot say so: a
+ * browser would ask first, by a preflight.
+ */
+export const requireJson: RequestHandler = (req, _res, next) => {
+  const isEmpty = req.headers["content-length"] === "0";
+  if (!isEmpty && req.is("application/json") === false) {
+    throw new JobcastError("unsupported_media_type", "The body must be application/json.");
+  }
+  next();
+};
+
+function allowed(routes: RouteTable, req: Request): string {
+  const methods = routes.methodsOf(req.path);
+  // Where no route is, static files may be.
+  return [...(methods.size > 0 ? methods : ["GET", "HEAD"]), "OPTIONS"].join(", ");
+}
+
+function isDecodable(url: string): boolean {
+  try {
+    decodeURIComponent(url);
+    return true;
+  } catch {
+    return false; // URIError is its only one
+  }
+}

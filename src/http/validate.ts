@@ -1,0 +1,57 @@
+import type { Request } from "express";
+import type { z } from "zod";
+import { type FieldProblem, JobcastError } from "../errors.ts";
+import { jobIdSchema } from "../protocol/job.ts";
+
+/** More of them help nobody, and a body of a megabyte can have a hundred thousand. */
+const MAX_FIELDS = 50;
+
+/** @throws {JobcastError} invalid_request, with the path of each wrong field under `body`. */
+export function parseBody<Schema extends z.ZodType>(
+  schema: Schema,
+  req: Request,
+): z.output<Schema> {
+  return parse(schema, req.body, "body");
+}
+
+/** @throws {JobcastError} invalid_request, with the path of each wrong parameter under `query`. */
+export function parseQuery<Schema extends z.ZodType>(
+  schema: Schema,
+  req: Request,
+): z.output<Schema> {
+  return parse(schema, req.query, "query");
+}
+
+/**
+ * The id in the path of a job, in lower case, as PostgreSQL writes it.
+ * @throws {JobcastError} not_found: an id that cannot be one is like one that nobody has.
+ */
+export function parseJobId(req: Request): string {
+  const { success, data } = jobIdSchema.safeParse(req.params["id"]);
+  if (!success) throw noSuchJob();
+  return data.toLowerCase();
+}
+
+/** The one answer for a job that does not exist and for one that the caller may not know of. */
+export function noSuchJob(): JobcastError {
+  return new JobcastError("not_found", "There is no such job, or it is not yours.");
+}
+
+function parse<Schema extends z.ZodType>(
+  schema: Schema,
+  value: unknown,
+  place: string,
+): z.output<Schema> {
+  const { success, data, error } = schema.safeParse(value);
+  if (success) return data;
+  const fields = error.issues.slice(0, MAX_FIELDS).flatMap((issue) => toFields(issue, place));
+  throw new JobcastError("invalid_request", `The ${place} of the request is not valid.`, {
+    fields: fields.slice(0, MAX_FIELDS),
+  });
+}
+
+function toFields(issue: z.core.$ZodIssue, place: string): FieldProblem[] {
+  const path = [place, ...issue.path.map(String)].join(".");
+  if (issue.code !== "unrecognized_keys") return [{ path, message: issue.message }];
+  return issue.keys.map((key) => ({ path: `${path}.${key}`, message: "is not known here" }));
+}

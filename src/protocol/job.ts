@@ -1,0 +1,97 @@
+import { z } from "zod";
+import { countsSchema, statusEventSchema } from "./event.ts";
+import { jsonObjectSchema, jsonSchema, textSchema } from "./json.ts";
+import { problemSchema } from "./problem.ts";
+import { statusSchema } from "./status.ts";
+
+/** The largest `integer` of PostgreSQL. */
+const MAX_INTEGER = 2 ** 31 - 1;
+
+/** How many updates one `PATCH /v1/jobs` takes: one transaction should stay a short one. */
+const MAX_UPDATES = 1_000;
+
+/** Any UUID that PostgreSQL takes: an id made in SQL need not follow a version of RFC 9562. */
+export const jobIdSchema = z.guid();
+
+const nameSchema = textSchema(255).min(1);
+const titleSchema = textSchema(1_000);
+const stageSchema = textSchema(255);
+const messageSchema = textSchema(10_000);
+
+/** A job as it stands: the data of its newest event, and what does not change from event to event. */
+export const jobSchema = statusEventSchema.extend({
+  /** The same as `jobId`. */
+  id: jobIdSchema,
+  ownerId: z.string(),
+  type: z.string(),
+  title: z.string().nullable(),
+  params: jsonSchema.nullable(),
+  metadata: jsonObjectSchema.nullable(),
+  credits: z.object({ charged: z.int().min(0), refunded: z.int().min(0) }),
+  createdAt: z.iso.datetime(),
+  updatedAt: z.iso.datetime(),
+  startedAt: z.iso.datetime().nullable(),
+  finishedAt: z.iso.datetime().nullable(),
+  timeoutAt: z.iso.datetime().nullable(),
+  /** Absolute when the server knows its public URL, else from the root of its host. */
+  links: z.object({ self: z.string(), events: z.string() }),
+});
+
+export type Job = z.infer<typeof jobSchema>;
+
+/** A job without what depends on where it is served. */
+export type StoredJob = Omit<Job, "links">;
+
+/** The body of `POST /v1/jobs`. `ownerId` defaults to the caller. */
+export const createJobSchema = z.strictObject({
+  type: nameSchema,
+  title: titleSchema.nullish(),
+  params: jsonSchema.nullish(),
+  metadata: jsonObjectSchema.nullish(),
+  batchId: z.guid().nullish(),
+  /** Seconds from the creation until the job times out. Default: never. */
+  timeoutSeconds: z.int().min(1).max(MAX_INTEGER).nullish(),
+  ownerId: nameSchema.optional(),
+});
+
+export type CreateJob = z.infer<typeof createJobSchema>;
+
+/**
+ * The body of `PATCH /v1/jobs/{id}`: what is named changes, null empties, the rest stays. With
+ * `attempt` the update is refused unless that attempt is running.
+ */
+export const updateJobSchema = z.strictObject({
+  attempt: z.int().min(1).max(MAX_INTEGER).optional(),
+  status: statusSchema.optional(),
+  progress: z.number().min(0).max(100).optional(),
+  stage: stageSchema.nullish(),
+  message: messageSchema.nullish(),
+  counts: countsSchema.nullish(),
+  result: jsonSchema.nullish(),
+  error: z.strictObject({ code: nameSchema, message: messageSchema }).nullish(),
+});
+
+export type UpdateJob = z.infer<typeof updateJobSchema>;
+
+/** The body of `PATCH /v1/jobs`. An id that is none is one item's problem, not the request's. */
+export const updateJobsSchema = z.strictObject({
+  updates: z
+    .array(updateJobSchema.extend({ id: z.string() }))
+    .min(1)
+    .max(MAX_UPDATES),
+});
+
+/** The answer to `PATCH /v1/jobs`: a result for each update, in their order. */
+export const updateResultsSchema = z.object({
+  results: z.array(
+    z.discriminatedUnion("ok", [
+      z.object({ id: z.string(), ok: z.literal(true), job: jobSchema }),
+      z.object({ id: z.string(), ok: z.literal(false), problem: problemSchema }),
+    ]),
+  ),
+});
+
+export type UpdateResult = z.infer<typeof updateResultsSchema>["results"][number];
+
+/** The optional body of `POST /v1/jobs/{id}/cancel` and `/retry`: what the job's message becomes. */
+export const jobActionSchema = z.strictObject({ message: messageSchema.optional() }).prefault({});
