@@ -1,0 +1,51 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { unescape as unescapeQuery } from "node:querystring";
+import { type DestinationStream, destination as fileDestination, type Logger, pino } from "pino";
+import type { Options } from "pino-http";
+
+export type { Logger };
+
+/** Writes JSON lines, by default to the standard output. */
+export function createLog(
+  level: string,
+  destination: DestinationStream = fileDestination(1),
+): Logger {
+  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+}
+
+/**
+ * What pino-http writes of a request: method, URL and status, and no header at all, because
+ * Authorization and Cookie carry tokens and others may.
+ */
+export const requestLogOptions = {
+  // Ours get the request itself instead of a copy that has every header in it.
+  wrapSerializers: false,
+  serializers: {
+    req: ({ id, method, url, originalUrl }: IncomingMessage & { originalUrl?: string }) => ({
+      id,
+      method,
+      url: redactUrl(originalUrl ?? url ?? ""),
+    }),
+    res: ({ statusCode }: ServerResponse) => ({ status: statusCode }),
+  },
+  quietReqLogger: true,
+} satisfies Options;
+
+/**
+ * The URL with the value of every query parameter that is named like a token taken out.
+ *
+ * Names are decoded as Express decodes them: `access%5Ftoken` and `%74oken` name a token too.
+ */
+export function redactUrl(url: string): string {
+  const mark = url.indexOf("?");
+  if (mark === -1) return url;
+  const pairs = url.slice(mark + 1).split("&");
+  return `${url.slice(0, mark)}?${pairs.map(redactPair).join("&")}`;
+}
+
+function redactPair(pair: string): string {
+  const equals = pair.indexOf("=");
+  const name = equals === -1 ? pair : pair.slice(0, equals);
+  if (equals === -1 || !/token/i.test(unescapeQuery(name))) return pair;
+  return `${name}=[redacted]`;
+}
