@@ -1,0 +1,119 @@
+import type { Request, RequestHandler, Response } from "express";
+import { UnauthorizedError } from "express-jwt";
+import type { Logger } from "pino";
+import { z } from "zod";
+import { JobcastError } from "../errors.ts";
+import { textSchema } from "../protocol/json.ts";
+import { type Caller, CLOCK_TOLERANCE_SECONDS, setCaller } from "./caller.ts";
+import { isTrustedOrigin } from "./origin.ts";
+import { claimsToBeStreamToken } from "./stream-token.ts";
+import { createStreamTokenCheck, createUserTokenCheck, type JwtOptions } from "./token-check.ts";
+import { findToken, MalformedTokenError } from "./token-source.ts";
+
+export type AuthOptions = {
+  readonly jwt: JwtOptions;
+  /** The key of stream tokens, from the database. */
+  readonly streamTokenKey: () => Promise<Buffer>;
+  /** Where browsers find us; without it the origin is told by each request's Host. */
+  readonly publicUrl?: string | undefined;
+  /** Whose pages may use the cookie beside our own. */
+  readonly corsOrigins: readonly string[];
+  readonly log: Logger;
+};
+
+type Kind = "api" | "streams";
+
+const SAFE_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
+
+/** The last moment that a Date can hold; a token may be valid for longer. */
+const END_OF_TIME_MS = 8.64e15;
+
+const claimsSchema = z.object({
+  sub: textSchema(255).min(1),
+  exp: z.number(),
+  scope: z.string().optional(),
+});
+
+const streamClaimsSchema = claimsSchema.extend({ jobs: z.array(z.string()).optional() });
+
+/**
+ * Finds out who calls, or refuses: 401 unauthenticated, 403 origin_not_allowed for a cookie sent by
+ * another site's page, 503 keys_unavailable. Why a token was refused stands in the log only.
+ *
+ * `api` takes the Authorization header or the cookie, and refuses stream tokens with 403
+ * insufficient_scope; `streams` takes those, and `?access_token=` too.
+ */
+export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
+  const checkUserToken = createUserTokenCheck({ ...options.jwt, log: options.log });
+  const checkStreamToken = createStreamTokenCheck(options.streamTokenKey);
+
+  async function authenticate(
+    req: Request,
+    res: Response,
+    kind: Kind,
+  ): Promise<Caller | undefined> {
+    const found = findToken(req, { query: kind === "streams" });
+    if (!found) return undefined;
+    const { token, from } = found;
+    const isHarmless = kind === "api" && SAFE_METHODS.has(req.method);
+    if (from === "cookie" && !isHarmless && !isTrustedOrigin(req, options)) {
+      throw new JobcastError("origin_not_allowed", "Pages of this origin may not use the cookie.");
+    }
+    if (!claimsToBeStreamToken(token)) {
+      return toCaller(claimsSchema.parse(await checkUserToken(req, res, token)), false);
+    }
+    const claims = streamClaimsSchema.parse(await checkStreamToken(req, res, token));
+    if (kind === "streams") return toCaller(claims, true);
+    throw new JobcastError("insufficient_scope", "A stream token can do nothing but subscribe.");
+  }
+
+  function createHandler(kind: Kind): RequestHandler {
+    return async (req, res, next) => {
+      try {
+        const caller = await authenticate(req, res, kind);
+        if (caller) setCaller(res, caller);
+        else return next(unauthenticated());
+      } catch (error) {
+        const reason = refusal(error);
+        if (reason === undefined) return next(error);
+        (req.log ?? options.log).info({ reason }, "token refused");
+        // [RFC 6750, 3.1] The error code is for a token that is no good, not for one that is missing.
+        res.set("WWW-Authenticate", 'Bearer error="invalid_token"');
+        return next(unauthenticated());
+      }
+      next();
+    };
+  }
+
+  return { api: createHandler("api"), streams: createHandler("streams") };
+}
+
+function toCaller(
+  { sub, exp, scope, jobs }: z.infer<typeof streamClaimsSchema>,
+  subscribeOnly: boolean,
+): Caller {
+  return {
+    ownerId: sub,
+    scopes: new Set(scope?.split(" ").filter(Boolean)),
+    subscribeOnly,
+    jobs: jobs && new Set(jobs),
+    // Whole seconds, upwards: the very rule by which jsonwebtoken refuses a token from then on.
+    expiresAt: Math.min(Math.ceil(exp + CLOCK_TOLERANCE_SECONDS) * 1000, END_OF_TIME_MS),
+  };
+}
+
+/** Every refusal looks the same from outside: the difference would help to forge the next token. */
+function unauthenticated(): JobcastError {
+  return new JobcastError("unauthenticated", "The request has no valid token.");
+}
+
+/** For the log, why a token is no good; undefined when something else went wrong. */
+function refusal(error: unknown): string | undefined {
+  if (error instanceof MalformedTokenError) return error.message;
+  if (error instanceof z.ZodError) {
+    return error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
+  }
+  if (!(error instanceof UnauthorizedError)) return undefined;
+  // The message of a SyntaxError quotes what it could not parse, which is a part of the token.
+  return error.inner instanceof SyntaxError ? "not JSON" : error.message;
+}

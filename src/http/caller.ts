@@ -1,0 +1,50 @@
+import type { Response } from "express";
+import { JobcastError } from "../errors.ts";
+
+export type Scope = "jobs:create" | "jobs:write" | "jobs:read" | "credits:grant" | "stats:read";
+
+/** How far another machine's clock may be off before its tokens are refused or outlive themselves. */
+export const CLOCK_TOLERANCE_SECONDS = 5;
+
+/** Who calls, as the token says. */
+export type Caller = {
+  /** The token's `sub`. */
+  readonly ownerId: string;
+  readonly scopes: ReadonlySet<string>;
+  /** A stream token: it may do nothing but subscribe. */
+  readonly subscribeOnly: boolean;
+  /** The jobs that a stream token is limited to. */
+  readonly jobs: ReadonlySet<string> | undefined;
+  /** When its streams end: milliseconds since the epoch, the tolerance for clocks included. */
+  readonly expiresAt: number;
+};
+
+/** A symbol, so that no other middleware's `res.locals.caller` can pass for ours. */
+const CALLER = Symbol("caller");
+
+type Locals = { [CALLER]?: Caller };
+
+export function setCaller(res: Response, caller: Caller): void {
+  (res.locals as Locals)[CALLER] = caller;
+}
+
+/** @throws {TypeError} on a route that was mounted without authentication. */
+export function callerOf(res: Response): Caller {
+  const caller = (res.locals as Locals)[CALLER];
+  if (!caller) throw new TypeError("this route was mounted without authentication");
+  return caller;
+}
+
+/** @throws {JobcastError} insufficient_scope; also for a stream token, whatever its scope. */
+export function requireScope(caller: Caller, scope: Scope): void {
+  if (caller.subscribeOnly || !caller.scopes.has(scope)) {
+    throw new JobcastError("insufficient_scope", `The token lacks the scope "${scope}".`);
+  }
+}
+
+/** Whether the caller may know of the job: its own, or any with `jobs:read` or `jobs:write`. */
+export function mayRead(caller: Caller, job: { id: string; ownerId: string }): boolean {
+  if (caller.jobs && !caller.jobs.has(job.id)) return false;
+  const { scopes, ownerId } = caller;
+  return job.ownerId === ownerId || scopes.has("jobs:read") || scopes.has("jobs:write");
+}

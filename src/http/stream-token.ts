@@ -1,0 +1,41 @@
+import jwt from "jsonwebtoken";
+
+/** The `kid` of our own tokens. A token that has it is checked with our own key and no other. */
+const KEY_ID = "jobcast";
+
+/** So that no token that the key may sign for another purpose opens a stream. */
+export const STREAM_AUDIENCE = "jobcast:streams";
+
+/** What a stream token says. */
+export type StreamGrant = {
+  readonly ownerId: string;
+  /** Left out: all jobs of the owner. */
+  readonly jobs?: readonly string[] | undefined;
+  /** What lets the owner see the jobs that are named and somebody else's. */
+  readonly scope?: "jobs:read" | undefined;
+  /** Whole seconds since the epoch. */
+  readonly exp: number;
+};
+
+export type MintStreamToken = (grant: StreamGrant) => Promise<string>;
+
+/** Signs stream tokens with the key that all processes on one database share. */
+export function createStreamTokenMint(key: () => Promise<Buffer>): MintStreamToken {
+  return async ({ ownerId, jobs, scope, exp }) => {
+    const claims = { sub: ownerId, exp, ...(jobs && { jobs }), ...(scope && { scope }) };
+    return jwt.sign(claims, await key(), {
+      algorithm: "HS256",
+      keyid: KEY_ID,
+      audience: STREAM_AUDIENCE,
+    });
+  };
+}
+
+/** Whether a token says that it is one of these; whether it is remains to be checked. */
+export function claimsToBeStreamToken(token: string): boolean {
+  try {
+    return jwt.decode(token, { complete: true })?.header.kid === KEY_ID;
+  } catch {
+    return false; // it is no token at all, which its check will say
+  }
+}

@@ -1,0 +1,55 @@
+import { Router } from "express";
+import { z } from "zod";
+import { jobIdSchema } from "../protocol/job.ts";
+import { type Caller, CLOCK_TOLERANCE_SECONDS, callerOf, mayRead } from "./caller.ts";
+import type { MintStreamToken } from "./stream-token.ts";
+import { noSuchJob, parseBody } from "./validate.ts";
+
+export type StreamTokensParts = {
+  readonly mint: MintStreamToken;
+  /** The owners of those jobs that exist. */
+  readonly findOwners: (ids: readonly string[]) => Promise<ReadonlyMap<string, string>>;
+};
+
+const bodySchema = z
+  .strictObject({
+    jobs: z.array(jobIdSchema.toLowerCase()).min(1).max(100).optional(),
+    ttlSeconds: z.int().min(10).max(3600).default(300),
+  })
+  .prefault({});
+
+/**
+ * `POST /v1/stream-tokens`: a token that can only subscribe, for the URL of an `EventSource`, which
+ * cannot send headers. It is good until it expires and not just once: `EventSource` reconnects with
+ * the URL that it was made with.
+ */
+export function createStreamTokensRouter({ mint, findOwners }: StreamTokensParts): Router {
+  async function scopeFor(caller: Caller, ids: readonly string[]) {
+    const owners = await findOwners(ids);
+    for (const id of ids) {
+      const ownerId = owners.get(id);
+      if (ownerId === undefined || !mayRead(caller, { id, ownerId })) {
+        throw noSuchJob();
+      }
+    }
+    return ids.some((id) => owners.get(id) !== caller.ownerId) ? "jobs:read" : undefined;
+  }
+
+  const router = Router();
+  router.post("/v1/stream-tokens", async (req, res) => {
+    const { jobs, ttlSeconds } = parseBody(bodySchema, req);
+    const caller = callerOf(res);
+    const scope = jobs && (await scopeFor(caller, jobs));
+    const exp = Math.min(
+      Math.floor(Date.now() / 1000) + ttlSeconds,
+      // It must not outlive the token that asks for it.
+      caller.expiresAt / 1000 - CLOCK_TOLERANCE_SECONDS,
+    );
+    const token = await mint({ ownerId: caller.ownerId, jobs, scope, exp });
+    res
+      .status(201)
+      .set("Cache-Control", "no-store")
+      .json({ token, expiresAt: new Date(exp * 1000).toISOString() });
+  });
+  return router;
+}
