@@ -20,6 +20,7 @@ create table jobcast.jobs (
   version bigint not null default 1,
   credits integer not null default 0,
   idempotency_key text,
+  request_hash bytea,
   timeout_seconds integer,
   timeout_extends boolean not null default false,
   timeout_at timestamptz,
@@ -27,6 +28,7 @@ create table jobcast.jobs (
   updated_at timestamptz not null default clock_timestamp(),
   started_at timestamptz,
   finished_at timestamptz,
+  constraint jobs_idempotency_key unique (owner_id, idempotency_key),
   constraint owner_id_length check (length(owner_id) between 1 and 255),
   constraint type_length check (length(type) between 1 and 255),
   constraint status_is_known check (
@@ -50,6 +52,8 @@ comment on column jobcast.jobs.version is
   'Rises by one with every change of status, progress, stage, message, counts, result or error.';
 comment on column jobcast.jobs.attempt is
   'Rises by one with every retry; say it in your updates so that a worker of an older attempt is refused.';
+comment on column jobcast.jobs.request_hash is
+  'Of the request that made the job under its idempotency key: another request under that key is refused.';
 comment on column jobcast.jobs.timeout_extends is
   'Whether any update of an unfinished job pushes timeout_at to timeout_seconds from then.';
 
@@ -62,6 +66,20 @@ create index jobs_by_status on jobcast.jobs (status, created_at desc, id desc);
 create index jobs_by_type on jobcast.jobs (type, created_at desc, id desc);
 create index jobs_by_batch on jobcast.jobs (batch_id, created_at desc, id desc)
   where batch_id is not null;
+
+-- What the sweeper looks at.
+create index jobs_by_deadline on jobcast.jobs (timeout_at)
+  where timeout_at is not null and status in ('pending', 'queued', 'processing');
+
+create table jobcast.job_types (
+  type text not null primary key,
+  timeout_seconds integer,
+  timeout_extends boolean not null default false,
+  constraint type_timeout_seconds_positive check (timeout_seconds > 0)
+);
+
+comment on table jobcast.job_types is
+  'Defaults by type, for jobs that say no timeout of their own. Fill it with plain SQL; a type need not be here.';
 
 create table jobcast.status_history (
   job_id uuid not null references jobcast.jobs (id) on delete cascade,

@@ -1,9 +1,10 @@
 -- The one door for writes: what may follow what, versions, timestamps, history, the doorbell.
 -- Errors carry a stable SQLSTATE: JC001 conflict of states, JC002 no such job,
--- JC003 another attempt is running, JC005 a column that never changes.
+-- JC003 another attempt is running, JC004 too few credits, JC005 something that never changes.
 
+-- Security definer: it looks up the type's defaults.
 create function jobcast.tg_jobs__on_insert() returns trigger
-language plpgsql
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -14,6 +15,12 @@ begin
   new.finished_at := case when jobcast.is_final(new.status) then new.created_at end;
   if new.status = 'completed' then
     new.progress := 100;
+  end if;
+  if new.timeout_seconds is null and new.timeout_at is null then
+    select t.timeout_seconds, t.timeout_extends or new.timeout_extends
+      into new.timeout_seconds, new.timeout_extends
+      from jobcast.job_types t where t.type = new.type;
+    new.timeout_extends := coalesce(new.timeout_extends, false);
   end if;
   if new.timeout_at is null and new.timeout_seconds is not null then
     new.timeout_at := new.created_at + make_interval(secs => new.timeout_seconds);
@@ -30,8 +37,9 @@ declare
   v_now constant timestamptz := clock_timestamp();
   v_retry constant boolean := new.attempt is distinct from old.attempt;
 begin
-  if new.id <> old.id or new.owner_id <> old.owner_id then
-    raise exception 'the id and the owner of job % never change', old.id using errcode = 'JC005';
+  if (new.id, new.owner_id, new.batch_id, new.credits)
+    is distinct from (old.id, old.owner_id, old.batch_id, old.credits) then
+    raise exception 'id, owner, batch and credits of job % never change', old.id using errcode = 'JC005';
   end if;
 
   -- These belong to the rules, whatever the writer says.

@@ -9,17 +9,18 @@ create function jobcast.create_job(
   metadata jsonb default null,
   batch_id uuid default null,
   timeout_seconds integer default null,
-  timeout_extends boolean default false
+  timeout_extends boolean default false,
+  credits integer default 0
 ) returns jobcast.jobs
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
   insert into jobcast.jobs (
-    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends
+    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends, credits
   )
   values (
     create_job.owner_id, create_job.type, create_job.title, create_job.params, create_job.metadata,
-    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends
+    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends, create_job.credits
   )
   returning *
 $$;

@@ -2,6 +2,111 @@
 
 create schema jobcast;
 
+create table jobcast.batch_changes (
+  batch_id uuid not null,
+  xid xid8 not null default pg_current_xact_id(),
+  total integer not null,
+  completed integer not null,
+  failed integer not null,
+  cancelled integer not null,
+  started integer not null,
+  progress_sum numeric not null,
+  constraint batch_changes_pkey PRIMARY KEY (batch_id, xid),
+  constraint batch_changes_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES jobcast.batches(id) ON DELETE CASCADE
+);
+CREATE CONSTRAINT TRIGGER _900_settle AFTER INSERT ON jobcast.batch_changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION jobcast.tg_batch_changes__settle();
+comment on table jobcast.batch_changes is 'What open transactions will add to their batches when they commit; empty when nobody writes.';
+
+create table jobcast.batches (
+  id uuid not null default jobcast.uuid_v7(),
+  owner_id text not null,
+  title text,
+  total integer not null default 0,
+  completed integer not null default 0,
+  failed integer not null default 0,
+  cancelled integer not null default 0,
+  started integer not null default 0,
+  progress_sum numeric not null default 0,
+  progress double precision not null generated always as 
+CASE
+    WHEN (total = 0) THEN (0)::double precision
+    ELSE (round((progress_sum / (total)::numeric), 2))::double precision
+END stored,
+  status text not null generated always as 
+CASE
+    WHEN ((total > 0) AND ((completed + failed) >= total)) THEN
+    CASE
+        WHEN (completed > 0) THEN 'completed'::text
+        WHEN (cancelled >= total) THEN 'cancelled'::text
+        ELSE 'failed'::text
+    END
+    WHEN (started > 0) THEN 'processing'::text
+    ELSE 'pending'::text
+END stored,
+  estimated_seconds_remaining integer,
+  version bigint not null default 1,
+  idempotency_key text,
+  request_hash bytea,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  updated_at timestamp with time zone not null default clock_timestamp(),
+  started_at timestamp with time zone,
+  finished_at timestamp with time zone,
+  constraint batches_pkey PRIMARY KEY (id),
+  constraint batches_idempotency_key UNIQUE (owner_id, idempotency_key),
+  constraint batches_of_owner UNIQUE (id, owner_id),
+  constraint batch_owner_id_length CHECK (length(owner_id) >= 1 AND length(owner_id) <= 255)
+);
+comment on column jobcast.batches.failed is 'Jobs that ended otherwise than completed: failed, cancelled or timeout.';
+comment on column jobcast.batches.progress_sum is 'The sum of the jobs'' progress; a job that ended counts as 100.';
+comment on column jobcast.batches.started is 'Jobs that are past queued.';
+
+create table jobcast.credit_accounts (
+  owner_id text not null,
+  balance bigint not null default 0,
+  last_entry bigint,
+  updated_at timestamp with time zone not null default clock_timestamp(),
+  constraint credit_accounts_pkey PRIMARY KEY (owner_id),
+  constraint credit_accounts_last_entry FOREIGN KEY (owner_id, last_entry, balance) REFERENCES jobcast.credit_transactions(owner_id, entry, balance_after),
+  constraint empty_without_entries CHECK (last_entry IS NOT NULL OR balance = 0)
+);
+
+create table jobcast.credit_transactions (
+  id uuid not null default jobcast.uuid_v7(),
+  owner_id text not null,
+  entry bigint not null,
+  kind text not null,
+  amount bigint not null,
+  balance_before bigint not null generated always as (balance_after - amount) stored,
+  balance_after bigint not null,
+  previous_entry bigint generated always as NULLIF((entry - 1), 0) stored,
+  job_id uuid,
+  attempt integer,
+  reason text,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  constraint credit_transactions_pkey PRIMARY KEY (id),
+  constraint credit_transactions_balance UNIQUE (owner_id, entry, balance_after),
+  constraint credit_transactions_one_after_the_other UNIQUE (owner_id, entry),
+  constraint once_for_each_attempt UNIQUE (job_id, attempt, kind),
+  constraint credit_transactions_chain FOREIGN KEY (owner_id, previous_entry, balance_before) REFERENCES jobcast.credit_transactions(owner_id, entry, balance_after),
+  constraint amount_matches_kind CHECK ((kind = 'charge'::text) = (amount < 0) AND amount <> 0),
+  constraint balance_not_negative CHECK (balance_after >= 0),
+  constraint entry_positive CHECK (entry > 0),
+  constraint first_entry_finds_nothing CHECK (entry > 1 OR balance_before = 0),
+  constraint job_matches_kind CHECK ((kind = 'grant'::text) = (job_id IS NULL) AND (job_id IS NULL) = (attempt IS NULL)),
+  constraint kind_is_known CHECK (kind = ANY (ARRAY['charge'::text, 'refund'::text, 'grant'::text]))
+);
+CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON jobcast.credit_transactions FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_credit_transactions__refuse();
+comment on table jobcast.credit_transactions is 'The ledger: signed amounts, append-only. It outlives the jobs that it names.';
+
+create table jobcast.job_types (
+  type text not null,
+  timeout_seconds integer,
+  timeout_extends boolean not null default false,
+  constraint job_types_pkey PRIMARY KEY (type),
+  constraint type_timeout_seconds_positive CHECK (timeout_seconds > 0)
+);
+comment on table jobcast.job_types is 'Defaults by type, for jobs that say no timeout of their own. Fill it with plain SQL; a type need not be here.';
+
 create table jobcast.jobs (
   id uuid not null default jobcast.uuid_v7(),
   owner_id text not null,
@@ -21,6 +126,7 @@ create table jobcast.jobs (
   version bigint not null default 1,
   credits integer not null default 0,
   idempotency_key text,
+  request_hash bytea,
   timeout_seconds integer,
   timeout_extends boolean not null default false,
   timeout_at timestamp with time zone,
@@ -29,6 +135,8 @@ create table jobcast.jobs (
   started_at timestamp with time zone,
   finished_at timestamp with time zone,
   constraint jobs_pkey PRIMARY KEY (id),
+  constraint jobs_idempotency_key UNIQUE (owner_id, idempotency_key),
+  constraint batch_of_the_same_owner FOREIGN KEY (batch_id, owner_id) REFERENCES jobcast.batches(id, owner_id),
   constraint counts_shape CHECK (jobcast.is_counts(counts)),
   constraint credits_not_negative CHECK (credits >= 0),
   constraint error_shape CHECK (jobcast.is_error(error)),
@@ -42,6 +150,7 @@ create table jobcast.jobs (
 );
 CREATE INDEX jobs_by_batch ON jobcast.jobs USING btree (batch_id, created_at DESC, id DESC) WHERE (batch_id IS NOT NULL);
 CREATE INDEX jobs_by_created ON jobcast.jobs USING btree (created_at DESC, id DESC);
+CREATE INDEX jobs_by_deadline ON jobcast.jobs USING btree (timeout_at) WHERE ((timeout_at IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'queued'::text, 'processing'::text])));
 CREATE INDEX jobs_by_owner ON jobcast.jobs USING btree (owner_id, created_at DESC, id DESC);
 CREATE INDEX jobs_by_owner_status ON jobcast.jobs USING btree (owner_id, status, created_at DESC, id DESC);
 CREATE INDEX jobs_by_owner_type ON jobcast.jobs USING btree (owner_id, type, created_at DESC, id DESC);
@@ -51,7 +160,12 @@ CREATE TRIGGER _100_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW EXECUTE
 CREATE TRIGGER _100_on_update BEFORE UPDATE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_update();
 CREATE TRIGGER _500_append_history_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
 CREATE TRIGGER _500_append_history_on_update AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
+CREATE TRIGGER _550_note_batch_changes_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__note_batch_changes();
+CREATE TRIGGER _550_note_batch_changes_on_update AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__note_batch_changes();
+CREATE TRIGGER _600_charge AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__charge();
+CREATE TRIGGER _600_settle AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__settle();
 comment on column jobcast.jobs.attempt is 'Rises by one with every retry; say it in your updates so that a worker of an older attempt is refused.';
+comment on column jobcast.jobs.request_hash is 'Of the request that made the job under its idempotency key: another request under that key is refused.';
 comment on column jobcast.jobs.timeout_extends is 'Whether any update of an unfinished job pushes timeout_at to timeout_seconds from then.';
 comment on column jobcast.jobs.version is 'Rises by one with every change of status, progress, stage, message, counts, result or error.';
 comment on table jobcast.jobs is 'One row a job: its present state. Update it in your own transaction; every committed change streams.';
@@ -95,6 +209,50 @@ CREATE TRIGGER _900_ring AFTER INSERT ON jobcast.status_history REFERENCING NEW 
 comment on column jobcast.status_history.xid is 'The writing transaction. New to a reader means: not visible in the snapshot of its last read.';
 comment on table jobcast.status_history is 'Append-only: one row a version. Streams are read from here and from nowhere else.';
 
+create table jobcast.webhook_deliveries (
+  webhook_id text not null,
+  job_id uuid not null,
+  received_at timestamp with time zone not null default clock_timestamp(),
+  constraint webhook_deliveries_pkey PRIMARY KEY (webhook_id),
+  constraint webhook_deliveries_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobcast.jobs(id) ON DELETE CASCADE
+);
+CREATE INDEX webhook_deliveries_by_job ON jobcast.webhook_deliveries USING btree (job_id);
+
+CREATE OR REPLACE FUNCTION jobcast.apply_callback(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, webhook_id text DEFAULT NULL::text)
+ RETURNS TABLE(problem text, job jobcast.jobs)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+begin
+  if not exists (select from jobcast.jobs j where j.id = apply_callback.id) then
+    return query select 'JC002', null::jobcast.jobs;
+    return;
+  end if;
+  if apply_callback.webhook_id is not null then
+    -- Of deliveries that come at once the others wait here for the first one's commit.
+    insert into jobcast.webhook_deliveries (webhook_id, job_id)
+      values (apply_callback.webhook_id, apply_callback.id)
+      on conflict do nothing;
+    if not found then
+      return query select null::text, j from jobcast.jobs j where j.id = apply_callback.id;
+      return;
+    end if;
+  end if;
+  return query
+    select u.problem, u.job
+    from jobcast.update_jobs(
+      jsonb_build_array(
+        apply_callback.patch || jsonb_build_object('id', apply_callback.id)
+          || case when apply_callback.attempt is null then '{}'
+               else jsonb_build_object('attempt', apply_callback.attempt) end
+      ),
+      'callback'
+    ) u;
+end
+$function$;
+comment on function jobcast.apply_callback(pg_catalog.uuid,pg_catalog.jsonb,integer,pg_catalog.text) is 'A delivery: what is a duplicate, late, or of another attempt is told as a problem and changes nothing.';
+
 CREATE OR REPLACE FUNCTION jobcast.bell_lock()
  RETURNS bigint
  LANGUAGE sql
@@ -103,6 +261,30 @@ AS $function$
   select x'6a6f6263617374'::bigint -- "jobcast" in ASCII
 $function$;
 comment on function jobcast.bell_lock() is 'The advisory lock that every sleeping listener holds in shared mode; writers ring only while somebody sleeps.';
+
+CREATE OR REPLACE FUNCTION jobcast.cancel_batch(id uuid, message text DEFAULT NULL::text, source text DEFAULT NULL::text)
+ RETURNS SETOF jobcast.jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+begin
+  perform set_config('jobcast.source', coalesce(cancel_batch.source, v_source, ''), true);
+  -- In the order of the ids, like every set of jobs.
+  perform from jobcast.jobs j
+    where j.batch_id = cancel_batch.id and not jobcast.is_final(j.status)
+    order by j.id for update;
+  return query
+    update jobcast.jobs j
+    set status = 'cancelled', message = coalesce(cancel_batch.message, j.message)
+    where j.batch_id = cancel_batch.id and not jobcast.is_final(j.status)
+    returning j.*;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+end
+$function$;
+comment on function jobcast.cancel_batch(pg_catalog.uuid,pg_catalog.text,pg_catalog.text) is 'Cancels what is unfinished in a batch, and gives back those jobs.';
 
 CREATE OR REPLACE FUNCTION jobcast.cancel_job(id uuid, message text DEFAULT NULL::text, source text DEFAULT NULL::text)
  RETURNS jobcast.jobs
@@ -132,19 +314,28 @@ AS $function$
   )
 $function$;
 
-CREATE OR REPLACE FUNCTION jobcast.create_job(owner_id text, type text, title text DEFAULT NULL::text, params jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, batch_id uuid DEFAULT NULL::uuid, timeout_seconds integer DEFAULT NULL::integer, timeout_extends boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION jobcast.create_job(owner_id text, type text, title text DEFAULT NULL::text, params jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, batch_id uuid DEFAULT NULL::uuid, timeout_seconds integer DEFAULT NULL::integer, timeout_extends boolean DEFAULT false, credits integer DEFAULT 0)
  RETURNS jobcast.jobs
  LANGUAGE sql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   insert into jobcast.jobs (
-    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends
+    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends, credits
   )
   values (
     create_job.owner_id, create_job.type, create_job.title, create_job.params, create_job.metadata,
-    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends
+    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends, create_job.credits
   )
   returning *
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.effective_progress(status text, progress double precision)
+ RETURNS numeric
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case when jobcast.is_final(status) then 100 else progress::numeric end
 $function$;
 
 CREATE OR REPLACE FUNCTION jobcast.estimate(status text, progress double precision, started_at timestamp with time zone, at timestamp with time zone)
@@ -166,6 +357,35 @@ AS $function$
   end
 $function$;
 
+CREATE OR REPLACE FUNCTION jobcast.expire_jobs(most integer DEFAULT 1000)
+ RETURNS SETOF jobcast.jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+begin
+  perform set_config('jobcast.source', 'sweeper', true);
+  return query
+    update jobcast.jobs j
+    set status = 'timeout',
+      error = jsonb_build_object('code', 'timeout', 'message', 'The job was not done by ' ||
+        to_char(j.timeout_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '.')
+    where j.id in (
+      -- Locked jobs are being ended or reported on by somebody else right now.
+      select d.id from jobcast.jobs d
+      where d.timeout_at <= clock_timestamp() and d.status in ('pending', 'queued', 'processing')
+      order by d.timeout_at
+      limit expire_jobs.most
+      for update skip locked
+    )
+    returning j.*;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+end
+$function$;
+comment on function jobcast.expire_jobs(integer) is 'Ends overdue jobs as timeout, through the same rules as everybody: refund, history, stream.';
+
 CREATE OR REPLACE FUNCTION jobcast.fail_job(id uuid, code text DEFAULT 'failed'::text, message text DEFAULT 'The job failed.'::text, attempt integer DEFAULT NULL::integer)
  RETURNS jobcast.jobs
  LANGUAGE sql
@@ -180,6 +400,20 @@ AS $function$
     fail_job.attempt
   )
 $function$;
+
+CREATE OR REPLACE FUNCTION jobcast.grant_credits(owner_id text, amount bigint, reason text DEFAULT NULL::text)
+ RETURNS jobcast.credit_transactions
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if grant_credits.amount is null or grant_credits.amount <= 0 then
+    raise exception 'a grant is of at least one credit, not %', grant_credits.amount using errcode = '22023';
+  end if;
+  return jobcast.post_credits(grant_credits.owner_id, 'grant', grant_credits.amount, null, null, grant_credits.reason);
+end
+$function$;
+revoke EXECUTE on function jobcast.grant_credits(text,bigint,text) from public;
 
 CREATE OR REPLACE FUNCTION jobcast.is_counts(counts jsonb)
  RETURNS boolean
@@ -220,6 +454,39 @@ CREATE OR REPLACE FUNCTION jobcast.is_final(status text)
 AS $function$
   select status in ('completed', 'failed', 'cancelled', 'timeout')
 $function$;
+
+CREATE OR REPLACE FUNCTION jobcast.post_credits(owner_id text, kind text, amount bigint, job_id uuid, attempt integer, reason text)
+ RETURNS jobcast.credit_transactions
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_account jobcast.credit_accounts;
+  v_entry jobcast.credit_transactions;
+begin
+  insert into jobcast.credit_accounts (owner_id) values (post_credits.owner_id) on conflict do nothing;
+  select * into v_account from jobcast.credit_accounts a
+    where a.owner_id = post_credits.owner_id for update;
+  if v_account.balance + post_credits.amount < 0 then
+    raise exception '% credits are needed, % are there', -post_credits.amount, v_account.balance
+      using errcode = 'JC004',
+        detail = jsonb_build_object('needed', -post_credits.amount, 'balance', v_account.balance)::text;
+  end if;
+  insert into jobcast.credit_transactions (owner_id, entry, kind, amount, balance_after, job_id, attempt, reason)
+  values (
+    post_credits.owner_id, coalesce(v_account.last_entry, 0) + 1, post_credits.kind, post_credits.amount,
+    v_account.balance + post_credits.amount, post_credits.job_id, post_credits.attempt, post_credits.reason
+  )
+  returning * into v_entry;
+  update jobcast.credit_accounts a
+    set balance = v_entry.balance_after, last_entry = v_entry.entry, updated_at = v_entry.created_at
+    where a.owner_id = post_credits.owner_id;
+  return v_entry;
+end
+$function$;
+revoke EXECUTE on function jobcast.post_credits(text,text,bigint,uuid,integer,text) from public;
 
 CREATE OR REPLACE FUNCTION jobcast.report_progress(id uuid, progress double precision, stage text DEFAULT NULL::text, message text DEFAULT NULL::text, counts jsonb DEFAULT NULL::jsonb, attempt integer DEFAULT NULL::integer)
  RETURNS jobcast.jobs
@@ -295,6 +562,54 @@ AS $function$
 $function$;
 comment on function jobcast.status_rank(pg_catalog.text) is 'A status may only be followed by one of the same or a higher rank; rank 3 is final.';
 
+CREATE OR REPLACE FUNCTION jobcast.tg_batch_changes__settle()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_change jobcast.batch_changes;
+  v_batch jobcast.batches;
+begin
+  -- The first note settles all of this transaction's, in the order of the batches, so that two
+  -- transactions about the same batches cannot deadlock; the other notes find nothing left.
+  for v_change in
+    select * from jobcast.batch_changes c where c.xid = pg_current_xact_id() order by c.batch_id
+  loop
+    update jobcast.batches b set
+      total = b.total + v_change.total,
+      completed = b.completed + v_change.completed,
+      failed = b.failed + v_change.failed,
+      cancelled = b.cancelled + v_change.cancelled,
+      started = b.started + v_change.started,
+      progress_sum = b.progress_sum + v_change.progress_sum,
+      version = b.version + 1,
+      updated_at = v_now,
+      started_at = coalesce(b.started_at, case when b.started + v_change.started > 0 then v_now end)
+    where b.id = v_change.batch_id
+    returning b.* into v_batch;
+    update jobcast.batches b set
+      estimated_seconds_remaining = jobcast.estimate(v_batch.status, v_batch.progress, v_batch.started_at, v_now),
+      finished_at = case when jobcast.is_final(v_batch.status) then coalesce(v_batch.finished_at, v_now) end
+    where b.id = v_change.batch_id;
+  end loop;
+  delete from jobcast.batch_changes c where c.xid = pg_current_xact_id();
+  return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_credit_transactions__refuse()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  raise exception 'the ledger is append-only: post a refund or a grant instead' using errcode = 'JC005';
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION jobcast.tg_jobs__append_history()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -327,9 +642,79 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__charge()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- In the order of the owners, so that two statements about several cannot deadlock.
+  perform jobcast.post_credits(a.owner_id, 'charge', -a.credits, a.id, a.attempt, null)
+  from (select * from after where credits > 0 and not jobcast.is_final(status) order by owner_id, id) a;
+  return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__note_batch_changes()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_op = 'INSERT' then
+    if not exists (select from after where batch_id is not null) then
+      return null;
+    end if;
+    insert into jobcast.batch_changes as c (batch_id, total, completed, failed, cancelled, started, progress_sum)
+    select a.batch_id, count(*),
+      count(*) filter (where a.status = 'completed'),
+      count(*) filter (where a.status in ('failed', 'cancelled', 'timeout')),
+      count(*) filter (where a.status = 'cancelled'),
+      count(*) filter (where jobcast.status_rank(a.status) >= 2),
+      sum(jobcast.effective_progress(a.status, a.progress))
+    from after a
+    where a.batch_id is not null
+    group by a.batch_id
+    on conflict (batch_id, xid) do update set
+      total = c.total + excluded.total,
+      completed = c.completed + excluded.completed,
+      failed = c.failed + excluded.failed,
+      cancelled = c.cancelled + excluded.cancelled,
+      started = c.started + excluded.started,
+      progress_sum = c.progress_sum + excluded.progress_sum;
+    return null;
+  end if;
+
+  if not exists (select from after where batch_id is not null) then
+    return null;
+  end if;
+  insert into jobcast.batch_changes as c (batch_id, total, completed, failed, cancelled, started, progress_sum)
+  select a.batch_id, 0,
+    sum((a.status = 'completed')::int - (b.status = 'completed')::int),
+    sum((a.status in ('failed', 'cancelled', 'timeout'))::int - (b.status in ('failed', 'cancelled', 'timeout'))::int),
+    sum((a.status = 'cancelled')::int - (b.status = 'cancelled')::int),
+    sum((jobcast.status_rank(a.status) >= 2)::int - (jobcast.status_rank(b.status) >= 2)::int),
+    sum(jobcast.effective_progress(a.status, a.progress) - jobcast.effective_progress(b.status, b.progress))
+  from after a
+  join before b on b.id = a.id
+  where a.batch_id is not null and a.version <> b.version
+  group by a.batch_id
+  on conflict (batch_id, xid) do update set
+    completed = c.completed + excluded.completed,
+    failed = c.failed + excluded.failed,
+    cancelled = c.cancelled + excluded.cancelled,
+    started = c.started + excluded.started,
+    progress_sum = c.progress_sum + excluded.progress_sum;
+  return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_insert()
  RETURNS trigger
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
@@ -340,6 +725,12 @@ begin
   new.finished_at := case when jobcast.is_final(new.status) then new.created_at end;
   if new.status = 'completed' then
     new.progress := 100;
+  end if;
+  if new.timeout_seconds is null and new.timeout_at is null then
+    select t.timeout_seconds, t.timeout_extends or new.timeout_extends
+      into new.timeout_seconds, new.timeout_extends
+      from jobcast.job_types t where t.type = new.type;
+    new.timeout_extends := coalesce(new.timeout_extends, false);
   end if;
   if new.timeout_at is null and new.timeout_seconds is not null then
     new.timeout_at := new.created_at + make_interval(secs => new.timeout_seconds);
@@ -357,8 +748,9 @@ declare
   v_now constant timestamptz := clock_timestamp();
   v_retry constant boolean := new.attempt is distinct from old.attempt;
 begin
-  if new.id <> old.id or new.owner_id <> old.owner_id then
-    raise exception 'the id and the owner of job % never change', old.id using errcode = 'JC005';
+  if (new.id, new.owner_id, new.batch_id, new.credits)
+    is distinct from (old.id, old.owner_id, old.batch_id, old.credits) then
+    raise exception 'id, owner, batch and credits of job % never change', old.id using errcode = 'JC005';
   end if;
 
   -- These belong to the rules, whatever the writer says.
@@ -434,6 +826,34 @@ begin
 end
 $function$;
 comment on function jobcast.tg_jobs__on_update() is 'Legal transitions, monotonic progress, versions and timestamps. An update that changes nothing reports UPDATE 0.';
+
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__settle()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform jobcast.post_credits(
+    s.owner_id,
+    case when s.is_retry then 'charge' else 'refund' end,
+    case when s.is_retry then -s.credits else s.credits end,
+    s.id, s.attempt, null
+  )
+  from (
+    select a.owner_id, a.credits, a.id, a.attempt, a.attempt > b.attempt as is_retry
+    from after a
+    join before b on b.id = a.id
+    where a.credits > 0 and (
+      a.attempt > b.attempt
+      or (a.status <> b.status and a.status in ('failed', 'cancelled', 'timeout'))
+    )
+    order by a.owner_id, a.id
+  ) s;
+  return null;
+end
+$function$;
+comment on function jobcast.tg_jobs__settle() is 'Refunds what failed, was cancelled or timed out, whoever ended it, and charges a retry again or refuses it.';
 
 CREATE OR REPLACE FUNCTION jobcast.tg_status_history__ring()
  RETURNS trigger

@@ -19,7 +19,73 @@ export type JsonPrimitive = boolean | number | string | null;
 
 export type JsonValue = JsonArray | JsonObject | JsonPrimitive;
 
+export type Numeric = ColumnType<string, number | string, number | string>;
+
 export type Timestamp = ColumnType<Date, Date | string, Date | string>;
+
+export interface JobcastBatchChanges {
+  batch_id: string;
+  cancelled: number;
+  completed: number;
+  failed: number;
+  progress_sum: Numeric;
+  started: number;
+  total: number;
+  xid: Generated<string>;
+}
+
+export interface JobcastBatches {
+  cancelled: Generated<number>;
+  completed: Generated<number>;
+  created_at: Generated<Timestamp>;
+  estimated_seconds_remaining: number | null;
+  /**
+   * Jobs that ended otherwise than completed: failed, cancelled or timeout.
+   */
+  failed: Generated<number>;
+  finished_at: Timestamp | null;
+  id: Generated<string>;
+  idempotency_key: string | null;
+  owner_id: string;
+  progress: Generated<number>;
+  /**
+   * The sum of the jobs' progress; a job that ended counts as 100.
+   */
+  progress_sum: Generated<Numeric>;
+  request_hash: Buffer | null;
+  /**
+   * Jobs that are past queued.
+   */
+  started: Generated<number>;
+  started_at: Timestamp | null;
+  status: Generated<string>;
+  title: string | null;
+  total: Generated<number>;
+  updated_at: Generated<Timestamp>;
+  version: Generated<number>;
+}
+
+export interface JobcastCreditAccounts {
+  balance: Generated<number>;
+  last_entry: number | null;
+  owner_id: string;
+  updated_at: Generated<Timestamp>;
+}
+
+export interface JobcastCreditTransactions {
+  amount: number;
+  attempt: number | null;
+  balance_after: number;
+  balance_before: Generated<number>;
+  created_at: Generated<Timestamp>;
+  entry: number;
+  id: Generated<string>;
+  job_id: string | null;
+  kind: string;
+  owner_id: string;
+  previous_entry: Generated<number | null>;
+  reason: string | null;
+}
 
 export interface JobcastJobs {
   /**
@@ -39,6 +105,10 @@ export interface JobcastJobs {
   owner_id: string;
   params: Json | null;
   progress: Generated<number>;
+  /**
+   * Of the request that made the job under its idempotency key: another request under that key is refused.
+   */
+  request_hash: Buffer | null;
   result: Json | null;
   stage: string | null;
   started_at: Timestamp | null;
@@ -56,6 +126,12 @@ export interface JobcastJobs {
    * Rises by one with every change of status, progress, stage, message, counts, result or error.
    */
   version: Generated<number>;
+}
+
+export interface JobcastJobTypes {
+  timeout_extends: Generated<boolean>;
+  timeout_seconds: number | null;
+  type: string;
 }
 
 export interface JobcastMigrations {
@@ -90,9 +166,21 @@ export interface JobcastStatusHistory {
   xid: Generated<string>;
 }
 
+export interface JobcastWebhookDeliveries {
+  job_id: string;
+  received_at: Generated<Timestamp>;
+  webhook_id: string;
+}
+
 export interface DB {
+  "jobcast.batch_changes": JobcastBatchChanges;
+  "jobcast.batches": JobcastBatches;
+  "jobcast.credit_accounts": JobcastCreditAccounts;
+  "jobcast.credit_transactions": JobcastCreditTransactions;
+  "jobcast.job_types": JobcastJobTypes;
   "jobcast.jobs": JobcastJobs;
   "jobcast.migrations": JobcastMigrations;
   "jobcast.signing_keys": JobcastSigningKeys;
   "jobcast.status_history": JobcastStatusHistory;
+  "jobcast.webhook_deliveries": JobcastWebhookDeliveries;
 }
