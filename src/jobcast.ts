@@ -1,5 +1,6 @@
 import type { Express } from "express";
 import { pinoHttp } from "pino-http";
+import { createBatchReader } from "./db/batch-reader.ts";
 import { createDatabase } from "./db/database.ts";
 import { createOwnerReader } from "./db/job-owners.ts";
 import { createJobReader } from "./db/job-reader.ts";
@@ -9,6 +10,7 @@ import { createPool } from "./db/pool.ts";
 import { adoptRestoredHistory } from "./db/restore.ts";
 import { createScopeReader } from "./db/scope-reader.ts";
 import { createSigningKey } from "./db/signing-key.ts";
+import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
 import { createApp } from "./http/app.ts";
 import { createAuth } from "./http/auth.ts";
@@ -78,6 +80,7 @@ export function createJobcast(options: JobcastOptions): Jobcast {
     onEpochChange: () => registry.closeAll("database_changed"),
     log,
   });
+  const sweeper = createSweeper(pool, log);
   let phase: "new" | "started" | "draining" | "stopped" = "new";
 
   function readiness(): Readiness {
@@ -94,6 +97,7 @@ export function createJobcast(options: JobcastOptions): Jobcast {
       if (adopted > 0) log.warn({ adopted }, "history was restored from another cluster");
       await listener.start();
       registry.start();
+      sweeper.start();
       phase = "started";
     },
     async drain(ms) {
@@ -104,7 +108,7 @@ export function createJobcast(options: JobcastOptions): Jobcast {
       if (phase === "stopped") return;
       phase = "stopped";
       registry.stop();
-      await listener.stop();
+      await Promise.all([sweeper.stop(), listener.stop()]);
       await pool.end();
     },
   };
@@ -126,6 +130,7 @@ export function createJobcast(options: JobcastOptions): Jobcast {
             registry,
             jobReader: createJobReader(pool),
             scopeReader: createScopeReader(pool),
+            batchReader: createBatchReader(pool),
             epoch: () => listener.epoch,
             bufferBytes: options.streamBufferBytes,
             onError: (err) => log.warn({ err }, "a read for a stream failed; trying again"),

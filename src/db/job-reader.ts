@@ -1,6 +1,7 @@
 import type { Pool } from "pg";
 import type { StatusEvent } from "../protocol/event.ts";
 import { CHANGE_COLUMNS, hasChange, type MaybeChangeRow, toChange } from "./changes.ts";
+import { gather } from "./gather.ts";
 
 /** A job as it stands, and its events above the one that was asked for. */
 export type JobReplay = {
@@ -14,16 +15,7 @@ export type JobReplay = {
 /** How many versions one read gives back for one job. */
 export const REPLAY_PAGE = 200;
 
-/** Reads of one query at the most, and queries at once: a reconnect storm must leave the pool to others. */
-const MAX_READS = 500;
-const MAX_QUERIES = 3;
-
-type Read = {
-  readonly jobId: string;
-  readonly after: number | null;
-  resolve(replay: JobReplay | undefined): void;
-  reject(error: unknown): void;
-};
+type Read = { readonly jobId: string; readonly after: number | null };
 
 const READ_JOBS = `
   select r.read, j.owner_id as job_owner_id, j.version as job_version, j.status as job_status, c.*
@@ -46,33 +38,17 @@ type Row = MaybeChangeRow<{
   job_status: StatusEvent["status"];
 }>;
 
-/**
- * Reads job histories for everybody who asks at about the same time in one query, so that a
- * thousand viewers who come back at once cost a few queries. A read always begins after it was
- * asked for: a subscriber that subscribed first cannot miss a commit in between.
- */
+/** Reads job histories for replays, many in one query. */
 export function createJobReader(pool: Pool) {
-  const waiting: Read[] = [];
-  let running = 0;
-
-  async function runNext(): Promise<void> {
-    const reads = waiting.splice(0, MAX_READS);
-    running += 1;
-    try {
-      const { rows } = await pool.query<Row>(READ_JOBS, [
-        reads.map((_, index) => index),
-        reads.map(({ jobId }) => jobId),
-        reads.map(({ after }) => after),
-      ]);
-      const replays = toReplays(rows);
-      for (const [index, read] of reads.entries()) read.resolve(replays.get(index));
-    } catch (error) {
-      for (const read of reads) read.reject(error);
-    } finally {
-      running -= 1;
-      if (waiting.length > 0) void runNext();
-    }
-  }
+  const read = gather<Read, JobReplay | undefined>(async (reads) => {
+    const { rows } = await pool.query<Row>(READ_JOBS, [
+      reads.map((_, index) => index),
+      reads.map(({ jobId }) => jobId),
+      reads.map(({ after }) => after),
+    ]);
+    const replays = toReplays(rows);
+    return reads.map((_, index) => replays.get(index));
+  });
 
   return {
     /**
@@ -80,13 +56,7 @@ export function createJobReader(pool: Pool) {
      *   version, for the newest event alone
      * @returns undefined when there is no such job
      */
-    read(jobId: string, after: number | null): Promise<JobReplay | undefined> {
-      return new Promise((resolve, reject) => {
-        waiting.push({ jobId, after, resolve, reject });
-        // The next turn of the loop, so that everybody of this turn is in the same query.
-        if (waiting.length === 1) setImmediate(() => running < MAX_QUERIES && void runNext());
-      });
-    },
+    read: (jobId: string, after: number | null) => read({ jobId, after }),
   };
 }
 

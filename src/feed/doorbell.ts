@@ -4,7 +4,6 @@ import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import pgListen from "pg-listen";
 import { backoff } from "./backoff.ts";
-import type { FeedLog } from "./feed.ts";
 
 export const CHANNEL = "jobcast";
 
@@ -13,6 +12,9 @@ const ANSWER_MS = 5_000;
 
 /** How often the bell is tested. */
 const PROBE_MS = 10_000;
+
+/** Where the listener tells what it survived. */
+export type FeedLog = { warn(details: object, message: string): void };
 
 export type Doorbell = {
   /** Whether our own ring was heard lately: not only connected, but really listening. */

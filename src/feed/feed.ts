@@ -1,12 +1,7 @@
 import type { FeedPage, FeedSession } from "../db/feed-session.ts";
 import { hasPassed, type Snapshot } from "../protocol/snapshot.ts";
 import { backoff } from "./backoff.ts";
-import type { Doorbell } from "./doorbell.ts";
-
-export type FeedLog = {
-  info(details: object, message: string): void;
-  warn(details: object, message: string): void;
-};
+import type { Doorbell, FeedLog } from "./doorbell.ts";
 
 /** A listener that waits for the bell still looks by itself this often: a bell can be lost. */
 const RECONCILE_MS = 3_000;

@@ -1,8 +1,8 @@
 import type { Pool } from "pg";
 import { type FeedPage, openFeedSession } from "../db/feed-session.ts";
 import { connectionConfig } from "../db/pool.ts";
-import { CHANNEL, createDoorbell } from "./doorbell.ts";
-import { Feed, type FeedLog, type FeedState } from "./feed.ts";
+import { CHANNEL, createDoorbell, type FeedLog } from "./doorbell.ts";
+import { Feed, type FeedState } from "./feed.ts";
 
 /** A feed that has not read for this long is stuck: it reads every 3 s even when all is quiet. */
 const STALE_MS = 10_000;

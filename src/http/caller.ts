@@ -44,7 +44,15 @@ export function requireScope(caller: Caller, scope: Scope): void {
 
 /** Whether the caller may know of the job: its own, or any with `jobs:read` or `jobs:write`. */
 export function mayRead(caller: Caller, job: { id: string; ownerId: string }): boolean {
-  if (caller.jobs && !caller.jobs.has(job.id)) return false;
-  const { scopes, ownerId } = caller;
-  return job.ownerId === ownerId || scopes.has("jobs:read") || scopes.has("jobs:write");
+  if (caller.jobs) return caller.jobs.has(job.id) && isReader(caller, job.ownerId);
+  return isReader(caller, job.ownerId);
+}
+
+/** The same for what is of an owner and of no single job; not for a token of some jobs only. */
+export function mayReadOwner(caller: Caller, ownerId: string): boolean {
+  return !caller.jobs && isReader(caller, ownerId);
+}
+
+function isReader({ scopes, ownerId }: Caller, owner: string): boolean {
+  return owner === ownerId || scopes.has("jobs:read") || scopes.has("jobs:write");
 }

@@ -49,8 +49,8 @@ export function waitMsOf(req: Request): number {
   });
 }
 
-/** The id in the path; anything that is no UUID is no job. */
-export function jobIdOf(req: Request): string {
+/** The id in the path; anything that is no UUID is no job and no batch. */
+export function idOf(req: Request): string {
   const id = z.uuid().safeParse(req.params["id"]);
   if (!id.success) throw new JobcastError("not_found", NOT_FOUND);
   return id.data.toLowerCase();

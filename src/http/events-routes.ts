@@ -1,4 +1,5 @@
 import { type Request, type RequestHandler, type Response, Router } from "express";
+import { batchEvents } from "./batch-events.ts";
 import { callerOf } from "./caller.ts";
 import { transportOf } from "./events-request.ts";
 import { jobEvents } from "./job-events.ts";
@@ -7,10 +8,11 @@ import { type EventsDeps, Visit } from "./stream-edge.ts";
 
 type EventsHandler = (req: Request, res: Response, deps: EventsDeps, visit: Visit) => Promise<void>;
 
-/** The streams: one job, or many; SSE or long polling, as the client accepts. */
+/** The streams: one job, many, or a batch; SSE or long polling, as the client accepts. */
 export function createEventsRouter(deps: EventsDeps): Router {
   const router = Router();
   router.get("/v1/jobs/:id/events", visiting(jobEvents, deps));
+  router.get("/v1/batches/:id/events", visiting(batchEvents, deps));
   router.get("/v1/events", visiting(scopeEvents, deps));
   return router;
 }

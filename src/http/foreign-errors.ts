@@ -1,5 +1,5 @@
 import pg from "pg";
-import { type ErrorCode, JobcastError } from "../errors.ts";
+import { type ErrorCode, type FieldProblem, JobcastError } from "../errors.ts";
 
 /** What http-errors, which Express and its body parser throw, has beside the message. */
 type HttpError = Error & { readonly status: number; readonly type?: string };
@@ -31,7 +31,8 @@ const SQLSTATES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ["JC001", ["job_conflict", "The job cannot take this update."]],
   ["JC002", ["not_found", "There is no such job, or it is not yours."]],
   ["JC003", ["attempt_mismatch", "Another attempt of the job is running."]],
-  ["JC005", ["invalid_request", "The id and the owner of a job never change."]],
+  ["JC004", ["insufficient_credits", "The owner has too few credits."]],
+  ["JC005", ["invalid_request", "This never changes."]],
   ["22", ["invalid_request", "A value is malformed or out of its range."]],
   ["23", ["invalid_request", "A value breaks a rule of the database."]],
   ["54001", ["invalid_request", "A value is nested too deeply."]],
@@ -40,6 +41,12 @@ const SQLSTATES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
     state,
     UNAVAILABLE,
   ]),
+]);
+
+/** Fields whose value only the database can judge, by the constraint that refused it. */
+const CONSTRAINTS: ReadonlyMap<string, FieldProblem> = new Map([
+  // No batch and somebody else's batch are the same: the difference would tell that there is one.
+  ["batch_of_the_same_owner", { path: "body.batchId", message: "is no batch of this owner" }],
 ]);
 
 /** How Node says that there is no connection. */
@@ -68,27 +75,40 @@ export function toJobcastError(error: unknown): JobcastError {
   );
 }
 
-/** The refusal of an update by its SQLSTATE, with what the caller may know of the job. */
+/**
+ * What an SQLSTATE means to the caller; undefined when it should never have come this far.
+ * @param state what the caller may know: of the job, or of the credits that were too few
+ */
 export function toRefusal(
   sqlstate: string,
-  job?: Readonly<Record<string, unknown>>,
-  cause?: unknown,
+  state?: Readonly<Record<string, unknown>>,
+  options?: { cause: unknown; fields?: readonly FieldProblem[] },
 ): JobcastError | undefined {
-  const known = [5, 3, 2].map((length) => SQLSTATES.get(sqlstate.slice(0, length))).find(Boolean);
-  if (!known) return undefined;
-  const [code, message] = known;
-  const why = code === "job_conflict" && job ? ` It is ${job["status"]}.` : "";
-  return new JobcastError(code, message + why, { cause, ...(job && { details: { job } }) });
+  const prefixes = [5, 3, 2].map((length) => sqlstate.slice(0, length));
+  const [code, message] = prefixes.map((prefix) => SQLSTATES.get(prefix)).find(Boolean) ?? [];
+  if (!code || !message) return undefined;
+  const why = code === "job_conflict" && state ? ` It is ${state["status"]}.` : "";
+  const member = code === "insufficient_credits" ? "credits" : "job";
+  return new JobcastError(code, message + why, {
+    ...options,
+    ...(state && { details: { [member]: state } }),
+  });
 }
 
 function fromDatabase(error: unknown): JobcastError | undefined {
-  if (error instanceof pg.DatabaseError) {
-    return toRefusal(error.code ?? "", parseDetail(error), error);
-  }
+  if (error instanceof pg.DatabaseError) return fromServer(error);
   if (!(error instanceof Error)) return undefined;
   const { code } = error as NodeJS.ErrnoException;
   if (!NETWORK_ERRORS.has(code ?? "") && !CONNECTION_LOST.test(error.message)) return undefined;
   return new JobcastError(...UNAVAILABLE, { cause: error });
+}
+
+function fromServer(error: pg.DatabaseError): JobcastError | undefined {
+  const field = CONSTRAINTS.get(error.constraint ?? "");
+  return toRefusal(error.code ?? "", parseDetail(error), {
+    cause: error,
+    ...(field && { fields: [field] }),
+  });
 }
 
 /** Our own rules put the job's state into the DETAIL, as JSON; elsewhere it is prose for operators. */

@@ -6,16 +6,14 @@ import { waitForNews } from "../stream/long-poll.ts";
 import { readForRequest, readPatiently } from "../stream/patience.ts";
 import type { JobReplay } from "../stream/ports.ts";
 import { type Caller, callerOf, mayRead } from "./caller.ts";
-import { clientGone, jobIdOf, lastIdOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
+import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
+import { isReset, type LastVersion, lastVersionOf } from "./last-version.ts";
 import { answerHead, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
-
-/** The version that the client saw last. */
-type LastVersion = { readonly after: number | null; readonly isMalformed: boolean };
 
 /** `GET /v1/jobs/{id}/events`: one job, as SSE or as one long poll. */
 export async function jobEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
   const caller = callerOf(res);
-  const jobId = jobIdOf(req);
+  const jobId = idOf(req);
   const last = lastVersionOf(req);
   if (req.method === "HEAD") {
     visible(await deps.jobReader.read(jobId, null), jobId, caller);
@@ -47,7 +45,7 @@ async function stream(
     return;
   }
   const opened = await openStream(res, deps, visit, caller);
-  if (opened) subscriber.begin(opened, replay, isReset(last, replay));
+  if (opened) subscriber.begin(opened, replay, isReset(last, replay.version));
 }
 
 async function poll(
@@ -71,7 +69,7 @@ async function poll(
     events: replay.events,
     cursor: String(newest),
     done: newest === replay.version && isFinal(replay.status),
-    ...(isReset(last, replay) && { reset: true }),
+    ...(isReset(last, replay.version) && { reset: true }),
   });
 }
 
@@ -79,17 +77,4 @@ async function poll(
 function visible(replay: JobReplay | undefined, jobId: string, caller: Caller): JobReplay {
   if (replay && mayRead(caller, { id: jobId, ownerId: replay.ownerId })) return replay;
   throw new JobcastError("not_found", NOT_FOUND);
-}
-
-function lastVersionOf(req: Request): LastVersion {
-  const id = lastIdOf(req);
-  if (id === undefined) return { after: null, isMalformed: false };
-  // 15 digits are below 2^53 and above every version.
-  if (!/^\d{1,15}$/.test(id)) return { after: null, isMalformed: true };
-  return { after: Number(id), isMalformed: false };
-}
-
-/** Whether the client's last id means nothing here: malformed, or above the present version. */
-function isReset({ after, isMalformed }: LastVersion, replay: JobReplay): boolean {
-  return isMalformed || (after !== null && after > replay.version);
 }

@@ -8,6 +8,7 @@ import { waitForNews } from "../stream/long-poll.ts";
 import { readForRequest, readPatiently } from "../stream/patience.ts";
 import type { ScopeRead } from "../stream/ports.ts";
 import { ScopeSubscriber } from "../stream/scope-subscriber.ts";
+import { visibleBatch } from "./batch-events.ts";
 import { type Caller, callerOf, mayRead } from "./caller.ts";
 import { clientGone, lastIdOf, NOT_FOUND, scopeOf, waitMsOf } from "./events-request.ts";
 import { answerHead, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
@@ -93,14 +94,14 @@ async function readOn(
   return { read: await scopeReader.readStates(scope), isReset: true };
 }
 
-/** @throws {JobcastError} not_found when any job that was named is not there or not the caller's */
+/** @throws {JobcastError} not_found when any job or batch that was named is not the caller's to see */
 async function readVisible(scope: Scope, caller: Caller, deps: EventsDeps): Promise<ScopeRead> {
+  if (scope.kind === "batch") visibleBatch(await deps.batchReader.read(scope.id), caller);
   const states = await deps.scopeReader.readStates(scope);
-  if (scope.kind === "owner") return states;
+  if (scope.kind !== "jobs") return states;
   const isVisible = states.changes.every(({ event, ownerId }) =>
     mayRead(caller, { id: event.jobId, ownerId }),
   );
-  const wanted = scope.kind === "jobs" ? scope.jobIds.length : 1;
-  if (isVisible && states.changes.length >= wanted) return states;
+  if (isVisible && states.changes.length === scope.jobIds.length) return states;
   throw new JobcastError("not_found", NOT_FOUND);
 }

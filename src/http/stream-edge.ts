@@ -2,7 +2,7 @@ import type { Response } from "express";
 import { EVENT_STREAM_HEADERS } from "../stream/connection.ts";
 import { EventStream } from "../stream/event-stream.ts";
 import type { Hub } from "../stream/hub.ts";
-import type { JobReader, ScopeReader } from "../stream/ports.ts";
+import type { BatchReader, JobReader, ScopeReader } from "../stream/ports.ts";
 import type { Place, StreamRegistry, Transport } from "../stream/registry.ts";
 import type { Caller } from "./caller.ts";
 
@@ -12,6 +12,7 @@ export type EventsDeps = {
   readonly registry: StreamRegistry;
   readonly jobReader: JobReader;
   readonly scopeReader: ScopeReader;
+  readonly batchReader: BatchReader;
   /** Names the database in the cursors of streams over many jobs. */
   readonly epoch: () => string;
   /** Unsent bytes above which a client is cut. */

@@ -1,3 +1,4 @@
+import type { Batch } from "../protocol/batch.ts";
 import type { Change, StatusEvent } from "../protocol/event.ts";
 import type { Scope } from "../protocol/scope.ts";
 import type { Snapshot } from "../protocol/snapshot.ts";
@@ -24,4 +25,10 @@ export type ScopeReader = {
   readStates(scope: Scope): Promise<ScopeRead>;
   /** Undefined: too much to replay, or a snapshot from the future. */
   readSince(scope: Scope, since: Snapshot): Promise<ScopeRead | undefined>;
+};
+
+/** What a stream of one batch reads with. A read begins after it was asked for. */
+export type BatchReader = {
+  /** Undefined: no such batch. */
+  read(batchId: string): Promise<Batch | undefined>;
 };

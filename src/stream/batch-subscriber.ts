@@ -1,0 +1,61 @@
+import type { Batch } from "../protocol/batch.ts";
+import { isFinal } from "../protocol/status.ts";
+import type { EventStream } from "./event-stream.ts";
+import { eventFrame } from "./frames.ts";
+import type { Subscriber } from "./hub.ts";
+
+/** Reads the batch, and again while the database is away, as long as it is wanted. */
+type PatientRead = (isWanted: () => boolean) => Promise<Batch | undefined>;
+
+/**
+ * One viewer of a batch: its newest state whenever one of its jobs changed, versions ascending.
+ * States that come faster than they are read are skipped: a batch has no history to be complete.
+ */
+export class BatchSubscriber implements Subscriber {
+  readonly #read: PatientRead;
+  #stream: EventStream | undefined;
+  #sent = 0;
+  #isStale = false;
+  #isReading = false;
+
+  constructor(read: PatientRead) {
+    this.#read = read;
+  }
+
+  enqueue(): void {
+    this.#isStale = true;
+  }
+
+  flush(): void {
+    if (this.#isStale && this.#stream && !this.#isReading) void this.#refresh(this.#stream);
+  }
+
+  /**
+   * @param first what was read after subscribing
+   * @param sent the version that the client has; undefined when its last id means nothing here
+   */
+  begin(stream: EventStream, first: Batch, sent: number | undefined): void {
+    this.#stream = stream;
+    this.#sent = sent ?? 0;
+    this.#take(stream, first, sent === undefined ? "reset" : "batch");
+    this.flush();
+  }
+
+  async #refresh(stream: EventStream): Promise<void> {
+    this.#isReading = true;
+    while (this.#isStale && stream.isOpen) {
+      this.#isStale = false;
+      const batch = await this.#read(() => stream.isOpen);
+      if (batch) this.#take(stream, batch, "batch");
+      else stream.end(); // the batch is gone
+    }
+    this.#isReading = false;
+  }
+
+  #take(stream: EventStream, batch: Batch, type: "batch" | "reset"): void {
+    if (batch.version <= this.#sent) return;
+    this.#sent = batch.version;
+    stream.send([eventFrame(type, JSON.stringify(batch), String(batch.version))]);
+    if (isFinal(batch.status)) stream.end();
+  }
+}
