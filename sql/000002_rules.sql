@@ -1,6 +1,7 @@
 -- The one door for writes: what may follow what, versions, timestamps, history, the doorbell.
 -- Errors carry a stable SQLSTATE: JC001 conflict of states, JC002 no such job,
--- JC003 another attempt is running, JC004 too few credits, JC005 something that never changes.
+-- JC003 another attempt is running, JC004 too few credits, JC005 something that never changes,
+-- JC006 an idempotency key that was used for another request.
 
 -- Security definer: it looks up the type's defaults.
 create function jobcast.tg_jobs__on_insert() returns trigger
@@ -59,7 +60,7 @@ begin
     end if;
     new.progress := 0;
     new.stage := null;
-    new.message := null;
+    new.message := case when new.message is distinct from old.message then new.message end;
     new.counts := null;
     new.result := null;
     new.error := null;

@@ -10,20 +10,51 @@ create function jobcast.create_job(
   batch_id uuid default null,
   timeout_seconds integer default null,
   timeout_extends boolean default false,
-  credits integer default 0
+  credits integer default 0,
+  idempotency_key text default null,
+  request_hash bytea default null,
+  source text default null
 ) returns jobcast.jobs
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-  insert into jobcast.jobs (
-    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends, credits
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_job jobcast.jobs;
+  v_written boolean;
+begin
+  perform set_config('jobcast.source', coalesce(create_job.source, v_source, ''), true);
+  insert into jobcast.jobs as j (
+    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends, credits,
+    idempotency_key, request_hash
   )
   values (
     create_job.owner_id, create_job.type, create_job.title, create_job.params, create_job.metadata,
-    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends, create_job.credits
+    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends, create_job.credits,
+    create_job.idempotency_key, create_job.request_hash
   )
-  returning *
+  -- Of equal requests that come at once the others wait here for the first one's commit.
+  on conflict on constraint jobs_idempotency_key do nothing
+  returning j.* into v_job;
+  v_written := found;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  if v_written then
+    return v_job;
+  end if;
+
+  select j.* into v_job from jobcast.jobs j
+    where j.owner_id = create_job.owner_id and j.idempotency_key = create_job.idempotency_key;
+  if v_job.request_hash is distinct from create_job.request_hash then
+    raise exception 'the idempotency key % was used for another request', create_job.idempotency_key
+      using errcode = 'JC006';
+  end if;
+  return v_job;
+end
 $$;
+
+comment on function jobcast.create_job is
+  'Creates a job and charges its credits. Said again with the same idempotency key, it gives back the first one.';
 
 create function jobcast.update_jobs(patches jsonb, source text default null)
 returns table (item integer, problem text, job jobcast.jobs)
@@ -206,7 +237,9 @@ as $$
   )
 $$;
 
-create function jobcast.retry_job(id uuid, source text default null) returns jobcast.jobs
+create function jobcast.retry_job(
+  id uuid, message text default null, source text default null
+) returns jobcast.jobs
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -217,7 +250,8 @@ declare
   v_written boolean;
 begin
   perform set_config('jobcast.source', coalesce(retry_job.source, v_source, ''), true);
-  update jobcast.jobs j set status = 'pending', attempt = j.attempt + 1
+  update jobcast.jobs j
+  set status = 'pending', attempt = j.attempt + 1, message = coalesce(retry_job.message, j.message)
   where j.id = retry_job.id
   returning j.* into v_job;
   v_written := found;
@@ -229,5 +263,5 @@ begin
 end
 $$;
 
-comment on function jobcast.retry_job(uuid, text) is
+comment on function jobcast.retry_job is
   'A failed, cancelled or timed out job becomes pending again, as its next attempt.';

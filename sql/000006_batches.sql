@@ -168,6 +168,62 @@ create constraint trigger _900_settle after insert on jobcast.batch_changes
   deferrable initially deferred
   for each row execute function jobcast.tg_batch_changes__settle();
 
+create function jobcast.create_batch(
+  owner_id text,
+  title text,
+  jobs jsonb,
+  idempotency_key text default null,
+  request_hash bytea default null,
+  source text default null
+) returns jobcast.batches
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_batch jobcast.batches;
+begin
+  insert into jobcast.batches as b (owner_id, title, idempotency_key, request_hash)
+  values (create_batch.owner_id, create_batch.title, create_batch.idempotency_key, create_batch.request_hash)
+  on conflict on constraint batches_idempotency_key do nothing
+  returning b.* into v_batch;
+  if not found then
+    select b.* into v_batch from jobcast.batches b
+      where b.owner_id = create_batch.owner_id and b.idempotency_key = create_batch.idempotency_key;
+    if v_batch.request_hash is distinct from create_batch.request_hash then
+      raise exception 'the idempotency key % was used for another request', create_batch.idempotency_key
+        using errcode = 'JC006';
+    end if;
+    return v_batch;
+  end if;
+
+  perform set_config('jobcast.source', coalesce(create_batch.source, v_source, ''), true);
+  insert into jobcast.jobs (
+    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends
+  )
+  select
+    create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(n.credits, 0),
+    n.timeout_seconds, coalesce(n.timeout_extends, false)
+  from rows from (
+    jsonb_to_recordset(create_batch.jobs) as (
+      type text, title text, params jsonb, metadata jsonb, credits integer,
+      timeout_seconds integer, timeout_extends boolean
+    )
+  ) with ordinality n (type, title, params, metadata, credits, timeout_seconds, timeout_extends, position)
+  order by n.position;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  -- The counts are there at once and not only after the commit, for whoever reads in this transaction.
+  set constraints jobcast._900_settle immediate;
+  set constraints jobcast._900_settle deferred;
+  select b.* into v_batch from jobcast.batches b where b.id = v_batch.id;
+  return v_batch;
+end
+$$;
+
+comment on function jobcast.create_batch is
+  'A batch and its jobs in one statement: [{"type": ..., "title"?, "params"?, "metadata"?, "credits"?, "timeout_seconds"?, "timeout_extends"?}, ...].';
+
 create function jobcast.cancel_batch(id uuid, message text default null, source text default null)
 returns setof jobcast.jobs
 language plpgsql
@@ -191,5 +247,5 @@ begin
 end
 $$;
 
-comment on function jobcast.cancel_batch(uuid, text, text) is
+comment on function jobcast.cancel_batch is
   'Cancels what is unfinished in a batch, and gives back those jobs.';

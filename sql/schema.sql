@@ -314,20 +314,94 @@ AS $function$
   )
 $function$;
 
-CREATE OR REPLACE FUNCTION jobcast.create_job(owner_id text, type text, title text DEFAULT NULL::text, params jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, batch_id uuid DEFAULT NULL::uuid, timeout_seconds integer DEFAULT NULL::integer, timeout_extends boolean DEFAULT false, credits integer DEFAULT 0)
- RETURNS jobcast.jobs
- LANGUAGE sql
+CREATE OR REPLACE FUNCTION jobcast.create_batch(owner_id text, title text, jobs jsonb, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text)
+ RETURNS jobcast.batches
+ LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_batch jobcast.batches;
+begin
+  insert into jobcast.batches as b (owner_id, title, idempotency_key, request_hash)
+  values (create_batch.owner_id, create_batch.title, create_batch.idempotency_key, create_batch.request_hash)
+  on conflict on constraint batches_idempotency_key do nothing
+  returning b.* into v_batch;
+  if not found then
+    select b.* into v_batch from jobcast.batches b
+      where b.owner_id = create_batch.owner_id and b.idempotency_key = create_batch.idempotency_key;
+    if v_batch.request_hash is distinct from create_batch.request_hash then
+      raise exception 'the idempotency key % was used for another request', create_batch.idempotency_key
+        using errcode = 'JC006';
+    end if;
+    return v_batch;
+  end if;
+
+  perform set_config('jobcast.source', coalesce(create_batch.source, v_source, ''), true);
   insert into jobcast.jobs (
-    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends, credits
+    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends
+  )
+  select
+    create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(n.credits, 0),
+    n.timeout_seconds, coalesce(n.timeout_extends, false)
+  from rows from (
+    jsonb_to_recordset(create_batch.jobs) as (
+      type text, title text, params jsonb, metadata jsonb, credits integer,
+      timeout_seconds integer, timeout_extends boolean
+    )
+  ) with ordinality n (type, title, params, metadata, credits, timeout_seconds, timeout_extends, position)
+  order by n.position;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  -- The counts are there at once and not only after the commit, for whoever reads in this transaction.
+  set constraints jobcast._900_settle immediate;
+  set constraints jobcast._900_settle deferred;
+  select b.* into v_batch from jobcast.batches b where b.id = v_batch.id;
+  return v_batch;
+end
+$function$;
+comment on function jobcast.create_batch(pg_catalog.text,pg_catalog.text,pg_catalog.jsonb,pg_catalog.text,pg_catalog.bytea,pg_catalog.text) is 'A batch and its jobs in one statement: [{"type": ..., "title"?, "params"?, "metadata"?, "credits"?, "timeout_seconds"?, "timeout_extends"?}, ...].';
+
+CREATE OR REPLACE FUNCTION jobcast.create_job(owner_id text, type text, title text DEFAULT NULL::text, params jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, batch_id uuid DEFAULT NULL::uuid, timeout_seconds integer DEFAULT NULL::integer, timeout_extends boolean DEFAULT false, credits integer DEFAULT 0, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text)
+ RETURNS jobcast.jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_job jobcast.jobs;
+  v_written boolean;
+begin
+  perform set_config('jobcast.source', coalesce(create_job.source, v_source, ''), true);
+  insert into jobcast.jobs as j (
+    owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends, credits,
+    idempotency_key, request_hash
   )
   values (
     create_job.owner_id, create_job.type, create_job.title, create_job.params, create_job.metadata,
-    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends, create_job.credits
+    create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends, create_job.credits,
+    create_job.idempotency_key, create_job.request_hash
   )
-  returning *
+  -- Of equal requests that come at once the others wait here for the first one's commit.
+  on conflict on constraint jobs_idempotency_key do nothing
+  returning j.* into v_job;
+  v_written := found;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  if v_written then
+    return v_job;
+  end if;
+
+  select j.* into v_job from jobcast.jobs j
+    where j.owner_id = create_job.owner_id and j.idempotency_key = create_job.idempotency_key;
+  if v_job.request_hash is distinct from create_job.request_hash then
+    raise exception 'the idempotency key % was used for another request', create_job.idempotency_key
+      using errcode = 'JC006';
+  end if;
+  return v_job;
+end
 $function$;
+comment on function jobcast.create_job(pg_catalog.text,pg_catalog.text,pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb,pg_catalog.uuid,integer,boolean,integer,pg_catalog.text,pg_catalog.bytea,pg_catalog.text) is 'Creates a job and charges its credits. Said again with the same idempotency key, it gives back the first one.';
 
 CREATE OR REPLACE FUNCTION jobcast.effective_progress(status text, progress double precision)
  RETURNS numeric
@@ -503,7 +577,7 @@ AS $function$
   )
 $function$;
 
-CREATE OR REPLACE FUNCTION jobcast.retry_job(id uuid, source text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION jobcast.retry_job(id uuid, message text DEFAULT NULL::text, source text DEFAULT NULL::text)
  RETURNS jobcast.jobs
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -515,7 +589,8 @@ declare
   v_written boolean;
 begin
   perform set_config('jobcast.source', coalesce(retry_job.source, v_source, ''), true);
-  update jobcast.jobs j set status = 'pending', attempt = j.attempt + 1
+  update jobcast.jobs j
+  set status = 'pending', attempt = j.attempt + 1, message = coalesce(retry_job.message, j.message)
   where j.id = retry_job.id
   returning j.* into v_job;
   v_written := found;
@@ -526,7 +601,7 @@ begin
   return v_job;
 end
 $function$;
-comment on function jobcast.retry_job(pg_catalog.uuid,pg_catalog.text) is 'A failed, cancelled or timed out job becomes pending again, as its next attempt.';
+comment on function jobcast.retry_job(pg_catalog.uuid,pg_catalog.text,pg_catalog.text) is 'A failed, cancelled or timed out job becomes pending again, as its next attempt.';
 
 CREATE OR REPLACE FUNCTION jobcast.source()
  RETURNS text
@@ -770,7 +845,7 @@ begin
     end if;
     new.progress := 0;
     new.stage := null;
-    new.message := null;
+    new.message := case when new.message is distinct from old.message then new.message end;
     new.counts := null;
     new.result := null;
     new.error := null;

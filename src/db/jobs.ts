@@ -41,7 +41,7 @@ export type JobStore = {
 
 export function createJobStore(db: Database): JobStore {
   return {
-    create: (job) => db.transaction().execute((transaction) => createJob(transaction, job)),
+    create: (job) => createJob(db, job),
     get: (id) => readJob(db, id),
     list: (filter, page) => listJobs(db, filter, page),
     history: (id, after, limit) => readHistory(db, id, after, limit),
@@ -53,22 +53,20 @@ export function createJobStore(db: Database): JobStore {
       return theOne(await addNewestChange(db, rows));
     },
     async retry(id, message) {
-      if (message === undefined) return retryJob(db, id);
-      // A retry empties the message, so that one for the new attempt is a version of its own.
-      return db.transaction().execute(async (transaction) => {
-        await retryJob(transaction, id);
-        return updateJob(transaction, id, { message });
-      });
+      const { rows } = await sql<JobColumns>`
+        select * from jobcast.retry_job(${id}, ${message ?? null}, ${SOURCE})`.execute(db);
+      return theOne(await addNewestChange(db, rows));
     },
   };
 }
 
 async function createJob(db: Database, job: NewJob): Promise<StoredJob> {
-  await sql`select set_config('jobcast.source', ${SOURCE}, true)`.execute(db);
   const { rows } = await sql<JobColumns>`
     select * from jobcast.create_job(
-      ${job.ownerId}, ${job.type}, ${job.title ?? null}, ${toJsonb(job.params)},
-      ${toJsonb(job.metadata)}, ${job.batchId ?? null}, ${job.timeoutSeconds ?? null}
+      owner_id => ${job.ownerId}, type => ${job.type}, title => ${job.title ?? null},
+      params => ${toJsonb(job.params)}, metadata => ${toJsonb(job.metadata)},
+      batch_id => ${job.batchId ?? null}, timeout_seconds => ${job.timeoutSeconds ?? null},
+      source => ${SOURCE}
     )`.execute(db);
   return theOne(await addNewestChange(db, rows));
 }
@@ -110,12 +108,6 @@ async function updateJob(
     select * from jobcast.update_job(${id}, ${toJsonb(patch)}, ${attempt ?? null}, ${SOURCE})`.execute(
     db,
   );
-  return theOne(await addNewestChange(db, rows));
-}
-
-async function retryJob(db: Database, id: string): Promise<StoredJob> {
-  const { rows } = await sql<JobColumns>`
-    select * from jobcast.retry_job(${id}, ${SOURCE})`.execute(db);
   return theOne(await addNewestChange(db, rows));
 }
 
