@@ -22,7 +22,7 @@ import { createStreamTokenMint } from "./http/stream-token.ts";
 import { createStreamTokensRouter } from "./http/stream-tokens-routes.ts";
 import { type Logger, requestLogOptions } from "./log.ts";
 import { Hub } from "./stream/hub.ts";
-import { StreamRegistry } from "./stream/registry.ts";
+import { StreamRegistry, type StreamStatistics } from "./stream/registry.ts";
 
 /** Units and defaults are those of the environment variables of the same names: see .env.example. */
 export type JobcastOptions = {
@@ -55,6 +55,8 @@ export type Jobcast = {
   drain(ms: number): Promise<void>;
   /** After the drain: the listener, then the pool. Safe to call twice, and without a start. */
   stop(): Promise<void>;
+  /** The streams and long polls that are open, and what became of those before. */
+  statistics(): StreamStatistics;
 };
 
 /** Builds every part and ties them together; nothing else knows all of them. */
@@ -111,6 +113,7 @@ export function createJobcast(options: JobcastOptions): Jobcast {
       await Promise.all([sweeper.stop(), listener.stop()]);
       await pool.end();
     },
+    statistics: () => registry.statistics(),
   };
 
   function createRoutes(): Express {
