@@ -1,6 +1,7 @@
 import type { Request, Response } from "express";
 import { z } from "zod";
 import { JobcastError } from "../errors.ts";
+import { jobIdSchema } from "../protocol/job.ts";
 import type { Scope } from "../protocol/scope.ts";
 import type { Transport } from "../stream/registry.ts";
 import type { Caller } from "./caller.ts";
@@ -32,10 +33,11 @@ export function transportOf(req: Request): Transport {
  * is newer than the URL that it repeats; else the query. Undefined on a first connect.
  */
 export function lastIdOf(req: Request): string | undefined {
-  const header = req.get("last-event-id");
   const query = req.query["lastEventId"] ?? req.query["after"];
-  const id = header ?? (Array.isArray(query) ? query[0] : query);
-  return typeof id === "string" && id !== "" ? id : id === undefined || id === "" ? undefined : "?";
+  // [spec] EventSource leaves the header out where it has no id: an empty one says nothing.
+  const id: unknown = req.get("last-event-id") || (Array.isArray(query) ? query[0] : query);
+  if (id === undefined || id === "") return undefined;
+  return typeof id === "string" ? id : "?";
 }
 
 /** Milliseconds that a long poll may wait. */
@@ -51,7 +53,7 @@ export function waitMsOf(req: Request): number {
 
 /** The id in the path; anything that is no UUID is no job and no batch. */
 export function idOf(req: Request): string {
-  const id = z.uuid().safeParse(req.params["id"]);
+  const id = jobIdSchema.safeParse(req.params["id"]);
   if (!id.success) throw new JobcastError("not_found", NOT_FOUND);
   return id.data.toLowerCase();
 }
@@ -69,11 +71,11 @@ export function scopeOf(req: Request, caller: Caller): Scope {
     });
   }
   if (batch !== undefined) {
-    const id = z.uuid().safeParse(batch);
+    const id = jobIdSchema.safeParse(batch);
     if (!id.success) throw new JobcastError("not_found", NOT_FOUND);
     return { kind: "batch", id: id.data.toLowerCase() };
   }
-  const ids = z.array(z.uuid()).min(1).safeParse([jobs].flat().join(",").split(","));
+  const ids = z.array(jobIdSchema).min(1).safeParse([jobs].flat().join(",").split(","));
   if (!ids.success) throw new JobcastError("not_found", NOT_FOUND);
   const jobIds = [...new Set(ids.data.map((id) => id.toLowerCase()))];
   if (jobIds.length > MAX_NAMED_JOBS) {

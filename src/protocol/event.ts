@@ -12,7 +12,8 @@ export const jobErrorSchema = z.strictObject({ code: z.string(), message: z.stri
 
 /** The data of one `status` event: a job as one of its versions left it. Times are ISO 8601 UTC. */
 export const statusEventSchema = z.object({
-  jobId: z.uuid(),
+  /** Any UUID that PostgreSQL takes: an id made in SQL need not follow a version of RFC 9562. */
+  jobId: z.guid(),
   version: z.int().min(1),
   attempt: z.int().min(1),
   status: statusSchema,
@@ -22,7 +23,7 @@ export const statusEventSchema = z.object({
   counts: countsSchema.nullable(),
   result: jsonSchema.nullable(),
   error: jobErrorSchema.nullable(),
-  batchId: z.uuid().nullable(),
+  batchId: z.guid().nullable(),
   /** Whole seconds from `occurredAt`, or null when it would be a guess. */
   estimatedSecondsRemaining: z.int().min(0).nullable(),
   /** Who wrote it: `api`, `callback`, `sweeper`, `sql`, or what a producer set as jobcast.source. */
