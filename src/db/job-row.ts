@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import type { Job, StoredJob } from "../protocol/job.ts";
+import { isFinal } from "../protocol/status.ts";
 import { type ChangeRow, toChange } from "./changes.ts";
 import type { Database } from "./database.ts";
 
@@ -84,11 +85,20 @@ export function toStoredJob(row: JobRow): StoredJob {
     title: row.title,
     params: row.params,
     metadata: row.metadata,
-    credits: { charged: row.credits, refunded: 0 },
+    credits: creditsOf(row),
     createdAt: row.created_at.toISOString(),
     updatedAt: row.updated_at.toISOString(),
     startedAt: row.started_at?.toISOString() ?? null,
     finishedAt: row.finished_at?.toISOString() ?? null,
     timeoutAt: row.timeout_at instanceof Date ? row.timeout_at.toISOString() : null,
   };
+}
+
+/**
+ * Each attempt is charged when it begins and refunded when it ends otherwise than completed, and a
+ * retry needs such an end: so all attempts but the newest were refunded.
+ */
+function creditsOf({ credits, attempt, status }: JobRow): Job["credits"] {
+  const isRefunded = isFinal(status) && status !== "completed";
+  return { charged: credits * attempt, refunded: credits * (isRefunded ? attempt : attempt - 1) };
 }

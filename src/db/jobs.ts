@@ -12,6 +12,7 @@ import {
   NEWEST_CHANGE,
   toStoredJob,
 } from "./job-row.ts";
+import { requestHash } from "./request-hash.ts";
 
 /*
  * Everything that writes calls the functions that producers call in SQL, so HTTP has no rules of
@@ -21,7 +22,11 @@ import {
 /** Written as the source of every version that the API makes. */
 const SOURCE = "api";
 
-export type NewJob = CreateJob & { readonly ownerId: string };
+export type NewJob = CreateJob & {
+  readonly ownerId: string;
+  /** Of this owner: the same key gives back the same job, if the request is the same too. */
+  readonly idempotencyKey?: string | undefined;
+};
 
 /** What became of one update of many: the job afterwards, and the SQLSTATE of its refusal. */
 export type UpdateOutcome = { readonly job?: StoredJob; readonly refusal?: string };
@@ -39,34 +44,39 @@ export type JobStore = {
   retry(id: string, message?: string): Promise<StoredJob>;
 };
 
-export function createJobStore(db: Database): JobStore {
+/** @param source what the history says of changes that are made through this store */
+export function createJobStore(db: Database, source = SOURCE): JobStore {
   return {
-    create: (job) => createJob(db, job),
+    create: (job) => createJob(db, job, source),
     get: (id) => readJob(db, id),
     list: (filter, page) => listJobs(db, filter, page),
     history: (id, after, limit) => readHistory(db, id, after, limit),
-    update: (id, update) => updateJob(db, id, update),
-    updateMany: (updates) => updateJobs(db, updates),
+    update: (id, update) => updateJob(db, id, update, source),
+    updateMany: (updates) => updateJobs(db, updates, source),
     async cancel(id, message) {
       const { rows } = await sql<JobColumns>`
-        select * from jobcast.cancel_job(${id}, ${message ?? null}, ${SOURCE})`.execute(db);
+        select * from jobcast.cancel_job(${id}, ${message ?? null}, ${source})`.execute(db);
       return theOne(await addNewestChange(db, rows));
     },
     async retry(id, message) {
       const { rows } = await sql<JobColumns>`
-        select * from jobcast.retry_job(${id}, ${message ?? null}, ${SOURCE})`.execute(db);
+        select * from jobcast.retry_job(${id}, ${message ?? null}, ${source})`.execute(db);
       return theOne(await addNewestChange(db, rows));
     },
   };
 }
 
-async function createJob(db: Database, job: NewJob): Promise<StoredJob> {
+async function createJob(db: Database, job: NewJob, source: string): Promise<StoredJob> {
+  const { idempotencyKey = null, ...request } = job;
   const { rows } = await sql<JobColumns>`
     select * from jobcast.create_job(
       owner_id => ${job.ownerId}, type => ${job.type}, title => ${job.title ?? null},
       params => ${toJsonb(job.params)}, metadata => ${toJsonb(job.metadata)},
       batch_id => ${job.batchId ?? null}, timeout_seconds => ${job.timeoutSeconds ?? null},
-      source => ${SOURCE}
+      timeout_extends => ${job.timeoutExtends ?? false}, credits => ${job.credits ?? 0},
+      idempotency_key => ${idempotencyKey},
+      request_hash => ${idempotencyKey === null ? null : requestHash(request)},
+      source => ${source}
     )`.execute(db);
   return theOne(await addNewestChange(db, rows));
 }
@@ -103,9 +113,10 @@ async function updateJob(
   db: Database,
   id: string,
   { attempt, ...patch }: UpdateJob,
+  source: string,
 ): Promise<StoredJob> {
   const { rows } = await sql<JobColumns>`
-    select * from jobcast.update_job(${id}, ${toJsonb(patch)}, ${attempt ?? null}, ${SOURCE})`.execute(
+    select * from jobcast.update_job(${id}, ${toJsonb(patch)}, ${attempt ?? null}, ${source})`.execute(
     db,
   );
   return theOne(await addNewestChange(db, rows));
@@ -114,11 +125,12 @@ async function updateJob(
 async function updateJobs(
   db: Database,
   updates: readonly (UpdateJob & { readonly id: string })[],
+  source: string,
 ): Promise<UpdateOutcome[]> {
   type Outcome = JobColumns & { item: number; problem: string | null };
   const { rows } = await sql<Outcome>`
     select u.item, u.problem, (u.job).*
-    from jobcast.update_jobs(${JSON.stringify(updates)}, ${SOURCE}) u
+    from jobcast.update_jobs(${JSON.stringify(updates)}, ${source}) u
     order by u.item`.execute(db);
   const found = rows.filter(({ id }) => id !== null);
   const jobs = new Map((await addNewestChange(db, found)).map((row) => [row.item, row]));

@@ -8,6 +8,7 @@ import {
   listJobsQuerySchema,
 } from "../protocol/job-list.ts";
 import { type Caller, callerOf, mayRead, requireScope } from "./caller.ts";
+import { idempotencyKeyOf } from "./idempotency-key.ts";
 import { formatJobCursor, parseJobCursor } from "./job-cursor.ts";
 import { withLinks } from "./job-links.ts";
 import { noSuchJob, parseBody, parseJobId, parseQuery } from "./validate.ts";
@@ -40,7 +41,8 @@ export function createJobsRouter({ jobs, publicUrl }: JobsRouterParts): Router {
     if (!caller.scopes.has("jobs:write")) requireScope(caller, "jobs:create");
     const { ownerId = caller.ownerId, ...body } = parseBody(createJobSchema, req);
     if (ownerId !== caller.ownerId) requireScope(caller, "jobs:write");
-    const job = withLinks(await jobs.create({ ...body, ownerId }), publicUrl);
+    const idempotencyKey = idempotencyKeyOf(req);
+    const job = withLinks(await jobs.create({ ...body, ownerId, idempotencyKey }), publicUrl);
     res.status(201).location(job.links.self).json(job);
   });
 

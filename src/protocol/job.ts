@@ -14,9 +14,8 @@ const MAX_UPDATES = 1_000;
 export const jobIdSchema = z.guid();
 
 const nameSchema = textSchema(255).min(1);
-const titleSchema = textSchema(1_000);
-const stageSchema = textSchema(255);
-const messageSchema = textSchema(10_000);
+/** Texts that no index holds: only the size of a request bounds them. */
+const freeTextSchema = textSchema(1_000_000);
 
 /** A job as it stands: the data of its newest event, and what does not change from event to event. */
 export const jobSchema = statusEventSchema.extend({
@@ -45,12 +44,16 @@ export type StoredJob = Omit<Job, "links">;
 /** The body of `POST /v1/jobs`. `ownerId` defaults to the caller. */
 export const createJobSchema = z.strictObject({
   type: nameSchema,
-  title: titleSchema.nullish(),
+  title: freeTextSchema.nullish(),
   params: jsonSchema.nullish(),
   metadata: jsonObjectSchema.nullish(),
   batchId: z.guid().nullish(),
   /** Seconds from the creation until the job times out. Default: never. */
   timeoutSeconds: z.int().min(1).max(MAX_INTEGER).nullish(),
+  /** Whether any update of the unfinished job sets the deadline anew. */
+  timeoutExtends: z.boolean().optional(),
+  /** Charged with the creation and with each retry, refunded when an attempt fails. */
+  credits: z.int().min(0).max(MAX_INTEGER).optional(),
   ownerId: nameSchema.optional(),
 });
 
@@ -64,11 +67,11 @@ export const updateJobSchema = z.strictObject({
   attempt: z.int().min(1).max(MAX_INTEGER).optional(),
   status: statusSchema.optional(),
   progress: z.number().min(0).max(100).optional(),
-  stage: stageSchema.nullish(),
-  message: messageSchema.nullish(),
+  stage: freeTextSchema.nullish(),
+  message: freeTextSchema.nullish(),
   counts: countsSchema.nullish(),
   result: jsonSchema.nullish(),
-  error: z.strictObject({ code: nameSchema, message: messageSchema }).nullish(),
+  error: z.strictObject({ code: nameSchema, message: freeTextSchema }).nullish(),
 });
 
 export type UpdateJob = z.infer<typeof updateJobSchema>;
@@ -94,4 +97,4 @@ export const updateResultsSchema = z.object({
 export type UpdateResult = z.infer<typeof updateResultsSchema>["results"][number];
 
 /** The optional body of `POST /v1/jobs/{id}/cancel` and `/retry`: what the job's message becomes. */
-export const jobActionSchema = z.strictObject({ message: messageSchema.optional() }).prefault({});
+export const jobActionSchema = z.strictObject({ message: freeTextSchema.optional() }).prefault({});

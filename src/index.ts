@@ -1,0 +1,9 @@
+export { ERROR_CODES, type ErrorCode, JobcastError } from "./errors.ts";
+export { createJobcast, type Jobcast, type JobcastOptions } from "./jobcast.ts";
+export { jobs } from "./jobs/jobs.ts";
+export type { Transaction } from "./jobs/transaction.ts";
+export type { Batch } from "./protocol/batch.ts";
+export type { StatusEvent } from "./protocol/event.ts";
+export type { Job, StoredJob, UpdateJob } from "./protocol/job.ts";
+export type { Problem } from "./protocol/problem.ts";
+export { STATUSES, type Status } from "./protocol/status.ts";
