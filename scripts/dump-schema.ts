@@ -24,9 +24,11 @@ const TABLES = "src/db/tables.ts";
 const NOTICE = "Written by `npm run schema` from the migrations in sql/. Do not edit.";
 
 const STATUS = new codegen.IdentifierNode("Status");
+const GENERATED_STATUS = new codegen.GenericExpressionNode("Generated", [STATUS]);
 /** Columns whose check constraint allows less than their type. */
 const NARROWER = {
-  "jobcast.jobs.status": new codegen.GenericExpressionNode("Generated", [STATUS]),
+  "jobcast.batches.status": GENERATED_STATUS,
+  "jobcast.jobs.status": GENERATED_STATUS,
   "jobcast.status_history.status": STATUS,
 };
 

@@ -58,7 +58,7 @@ export interface JobcastBatches {
    */
   started: Generated<number>;
   started_at: Timestamp | null;
-  status: Generated<string>;
+  status: Generated<Status>;
   title: string | null;
   total: Generated<number>;
   updated_at: Generated<Timestamp>;
