@@ -33,6 +33,7 @@ const SQLSTATES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ["JC003", ["attempt_mismatch", "Another attempt of the job is running."]],
   ["JC004", ["insufficient_credits", "The owner has too few credits."]],
   ["JC005", ["invalid_request", "This never changes."]],
+  ["JC006", ["idempotency_key_reused", "The Idempotency-Key was used for another request."]],
   ["22", ["invalid_request", "A value is malformed or out of its range."]],
   ["23", ["invalid_request", "A value breaks a rule of the database."]],
   ["54001", ["invalid_request", "A value is nested too deeply."]],

@@ -1,0 +1,101 @@
+import { gzipSync } from "node:zlib";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { bearer, type JobsApi, startJobsApi } from "../support/jobs-api.ts";
+import { rawRequest } from "../support/raw-request.ts";
+
+const WORKER = bearer("worker", "jobs:write");
+
+let api: JobsApi;
+beforeAll(async () => {
+  api = await startJobsApi();
+});
+afterAll(() => api.close());
+
+function post(body: string | object | undefined, contentType = "application/json") {
+  return api.request
+    .post("/v1/jobs")
+    .set("Authorization", WORKER)
+    .set("Content-Type", contentType)
+    .send(body);
+}
+
+function pathsOf(body: { fields: { path: string }[] }): string[] {
+  return body.fields.map(({ path }) => path);
+}
+
+/** Sends bytes as they are and gives back the status. */
+async function rawStatus(request: string): Promise<number> {
+  const { text } = await rawRequest(api.port, request);
+  return Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1]);
+}
+
+describe("400 invalid_request", () => {
+  it("refuses a value that is nested too deeply, however deeply", async () => {
+    for (const depth of [65, 10_000, 400_000]) {
+      const deep = "[".repeat(depth) + "]".repeat(depth);
+      const { body } = await post(`{"type":"t","params":${deep}}`).expect(400);
+      expect(pathsOf(body)).toEqual(["body.params"]);
+    }
+    await post(`{"type":"t","params":${"[".repeat(60)}${"]".repeat(60)}}`).expect(201);
+  });
+
+  it("does not take the members that a body has from its prototype", async () => {
+    const { body } = await post('{"__proto__":{"type":"t"}}').expect(400);
+    expect(pathsOf(body)).toContain("body.type");
+    const made = await post('{"type":"t","params":{"__proto__":{"a":1}}}').expect(201);
+    expect(JSON.stringify(made.body.params)).toBe('{"__proto__":{"a":1}}');
+  });
+});
+
+describe("400 invalid_json", () => {
+  it.each(["{", '{"type":"t",}', "undefined", "'t'", "\u0000"])(
+    "answers the body %j",
+    async (text) => {
+      const { body } = await post(text).expect(400);
+      expect(body.code).toBe("invalid_json");
+    },
+  );
+});
+
+describe("413 payload_too_large", () => {
+  it("refuses a body above 1 MiB, also one that was made small by compression", async () => {
+    const atLimit = JSON.stringify({ type: "t", params: "" });
+    const fitting = "x".repeat(1_048_576 - atLimit.length);
+    await post({ type: "t", params: fitting }).expect(201);
+    const { body } = await post({ type: "t", params: `${fitting}x` }).expect(413);
+    expect(body.code).toBe("payload_too_large");
+
+    const bomb = gzipSync(JSON.stringify({ type: "t", params: "x".repeat(20_000_000) }));
+    const answer = await api.request
+      .post("/v1/jobs")
+      .set("Authorization", WORKER)
+      .set("Content-Type", "application/json")
+      .set("Content-Encoding", "gzip")
+      .serialize((value) => value as string)
+      .send(bomb as unknown as object);
+    expect(answer.status).toBe(413);
+  });
+});
+
+describe("415 unsupported_media_type", () => {
+  it.each([
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/jsonp",
+    "application/json; charset=latin1",
+    "application/json; charset=utf-999",
+    "nonsense",
+  ])("refuses a body of %s", async (type) => {
+    const { body } = await post('{"type":"t"}', type).expect(415);
+    expect(body.code).toBe("unsupported_media_type");
+  });
+
+  it("refuses an encoding that nobody knows and a body that does not say what it is", async () => {
+    await post('{"type":"t"}').set("Content-Encoding", "compress").expect(415);
+    const head = `POST /v1/jobs HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: ${WORKER}\r\n`;
+    expect(await rawStatus(`${head}Content-Length: 12\r\n\r\n{"type":"t"}`)).toBe(415);
+    const invalid = `${head}Content-Type: application/json; =\r\nContent-Length: 12\r\n\r\n{"type":"t"}`;
+    expect(await rawStatus(invalid)).toBeLessThan(500);
+  });
+});
