@@ -168,7 +168,7 @@ function explain(error: unknown, dataDir: string): unknown {
   if (!(error instanceof Error && "syscall" in error)) return error;
   return new Error(
     `Cannot use ${dataDir} as the data directory: ${error.message}. Set DATA_DIR to a directory ` +
-      "that this user may write to, or DATABASE_URL to a PostgreSQL of your own.",
+      "that this user can write to, or DATABASE_URL to a PostgreSQL of your own.",
     { cause: error },
   );
 }

@@ -58,6 +58,8 @@ function create(file: string, content: string): boolean {
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    // A full disk makes the file and has no room for what is in it.
+    rmSync(file, { force: true });
     throw error;
   }
 }

@@ -44,8 +44,8 @@ export async function initialiseCluster(dir: string, passwordFile: string): Prom
   } catch (cause) {
     const said = cause instanceof Error ? cause.message : String(cause);
     throw new Error(
-      `Cannot initialise a PostgreSQL in ${dir}: ${[gist(said), ...complaints].join(" ")}. Mend ` +
-        "that, or set DATABASE_URL to a PostgreSQL of your own.",
+      `Cannot initialise a PostgreSQL in ${dir}: ${[gist(said), ...complaints.map(gist)].join(": ")}. ` +
+        "Mend that, or set DATABASE_URL to a PostgreSQL of your own.",
       { cause },
     );
   }
@@ -59,7 +59,10 @@ function gist(said: string): string {
     .split("\n");
   const grave = lines.filter((line) => /\b(?:FATAL|HINT|error|detail|hint): /.test(line));
   const told = (grave.length > 0 ? grave : lines).map((line) => line.replace(/^.*?\] /, ""));
-  return told.join("; ").replace(/[.\s]+$/, "");
+  return told
+    .join("; ")
+    .replace(/[.\s]+$/, "")
+    .replaceAll(/\s+/g, " ");
 }
 
 /**

@@ -1,5 +1,7 @@
 import { existsSync } from "node:fs";
+import { readFile, symlink } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { dirname, join, relative } from "node:path";
 import { pathToFileURL } from "node:url";
 import { run, systemCode } from "./command.ts";
 
@@ -44,11 +46,41 @@ export async function loadPostgresBinaries(): Promise<PostgresBinaries> {
  * @throws {Error} naming the cause and the remedy, when one of them does not run.
  */
 export async function checkPostgresBinaries(binaries: PostgresBinaries): Promise<string> {
-  const { postgres, initdb, pg_ctl } = binaries;
-  const [version = ""] = await Promise.all([postgres, initdb, pg_ctl].map(versionOf));
+  const version = await commonVersion(binaries).catch(async (error: unknown) => {
+    if (!(await linkLibraries(binaries))) throw error;
+    return await commonVersion(binaries);
+  });
   const major = /\(PostgreSQL\) (\d+)/.exec(version)?.[1];
-  if (!major) throw new Error(`${postgres} --version does not tell its version: "${version}".`);
+  if (!major) throw new Error(`PostgreSQL does not tell its version: "${version}".`);
   return major;
+}
+
+async function commonVersion({ postgres, initdb, pg_ctl }: PostgresBinaries): Promise<string> {
+  const [version = ""] = await Promise.all([postgres, initdb, pg_ctl].map(versionOf));
+  return version;
+}
+
+/**
+ * Makes the links among the libraries that npm cannot pack and the package's install script makes,
+ * unless nobody ran it: `npm ci --ignore-scripts`, pnpm. Returns whether that changed anything.
+ */
+async function linkLibraries({ postgres }: PostgresBinaries): Promise<boolean> {
+  const root = join(dirname(postgres), "..", "..");
+  try {
+    const list = await readFile(join(root, "native", "pg-symlinks.json"), "utf8");
+    const links = JSON.parse(list) as { source: string; target: string }[];
+    const missing = links.filter(({ target }) => !existsSync(join(root, target)));
+    for (const { source, target } of missing) {
+      await symlink(relative(dirname(target), source), join(root, target)).catch((error) => {
+        // Another process is doing the same.
+        if (systemCode(error) !== "EEXIST") throw error;
+      });
+    }
+    return missing.length > 0;
+  } catch {
+    // Not ours to write to, for one: the first failure stands, and its sentence has the remedy.
+    return false;
+  }
 }
 
 async function versionOf(file: string): Promise<string> {
@@ -78,7 +110,7 @@ function whyBroken(file: string, outcome: Error | { code: number | null; stderr:
   if (/shared librar|Library not loaded/i.test(said)) {
     return (
       `${said}. An install script of ${PACKAGE} links its libraries, and it has not run ` +
-      `("npm ci --ignore-scripts", pnpm): run "npm rebuild --ignore-scripts=false ${PACKAGE}"`
+      `("npm ci --ignore-scripts", pnpm), nor may this process do it: run "npm rebuild --ignore-scripts=false ${PACKAGE}"`
     );
   }
   return `${file} --version ended with code ${outcome.code}: ${said || "no output"}`;

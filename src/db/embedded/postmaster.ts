@@ -116,23 +116,30 @@ export async function stopPostmaster(
 ): Promise<void> {
   for (const [mode, seconds] of Object.entries(STOP_SECONDS)) {
     if (!isRunning(postmaster)) return;
-    await run(binaries.pg_ctl, ["stop", "-m", mode, "-w", "-t", String(seconds)], {
+    // It only gives the signal (-W). Its own waiting takes a zombie for a running process, and is
+    // ended by a second, impatient Ctrl-C unless it is detached.
+    const { code } = await run(binaries.pg_ctl, ["stop", "-m", mode, "-W"], {
       account,
       env: { PGDATA: dir },
-      timeoutMs: (seconds + 1) * 1_000,
-      // A second, impatient Ctrl-C must not end pg_ctl.
       detached: true,
     });
-    await ended(postmaster);
+    // It fails when PostgreSQL is just ending, or its data directory was deleted.
+    if (await ended(postmaster, code === 0 ? seconds : 0.2)) return;
   }
-  // Even pg_ctl finds nothing to stop when somebody has deleted the data directory.
-  if (isRunning(postmaster)) process.kill(postmaster.pid, "SIGKILL");
-  if (await ended(postmaster)) return;
-  throw new Error(`PostgreSQL (pid ${postmaster.pid}) in ${dir} cannot be stopped.`);
+  let cause: unknown;
+  try {
+    process.kill(postmaster.pid, "SIGKILL");
+  } catch (error) {
+    cause = error;
+  }
+  if (await ended(postmaster, 1)) return;
+  throw new Error(`PostgreSQL (pid ${postmaster.pid}) in ${dir} cannot be stopped.`, { cause });
 }
 
-/** pg_ctl waits for the pid file to go, which happens just before the process does. */
-async function ended(postmaster: ProcessIdentity): Promise<boolean> {
-  for (let n = 0; n < 25 && isRunning(postmaster); n++) await delay(20);
+async function ended(postmaster: ProcessIdentity, seconds: number): Promise<boolean> {
+  for (const end = performance.now() + seconds * 1_000; performance.now() < end; ) {
+    if (!isRunning(postmaster)) return true;
+    await delay(20);
+  }
   return !isRunning(postmaster);
 }

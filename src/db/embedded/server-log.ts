@@ -42,7 +42,8 @@ export async function openServerLog(
       return joinLines(lines.filter((line) => /\b(?:FATAL|PANIC|HINT): |could not/.test(line)));
     },
     async ending() {
-      return joinLines(await readLines(file, start));
+      const lines = await readLines(file, start);
+      return joinLines(lines.filter((line) => !/\bcheckpoint /.test(line)));
     },
   };
 }
