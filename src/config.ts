@@ -69,9 +69,13 @@ function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
 }
 
 function postgresUrl() {
-  return z
-    .string()
-    .regex(/^postgres(ql)?:\/\//, "expected postgres://user:password@host:port/database");
+  return z.string().refine(isPostgresUrl, "expected postgres://user:password@host:port/database");
+}
+
+/** As pg reads it: blanks are taken, and so is a user without a host (a Unix socket). */
+function isPostgresUrl(text: string): boolean {
+  const url = text.replaceAll(" ", "%20").replace("@/", "@socket/");
+  return /^postgres(ql)?:\/\//.test(url) && URL.canParse(url);
 }
 
 /** An http or https URL; without the slash at its end, so that paths can be put behind it. */

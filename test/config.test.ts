@@ -163,6 +163,8 @@ describe("what is wrong", () => {
     ["MAX_STREAM_SECONDS", "604801"],
     ["HEARTBEAT_SECONDS", "0"],
     ["STREAM_BUFFER_BYTES", "999999999999999999999"],
+    ["DATABASE_URL", "postgres://user:hunter2@db:54x/jobs"],
+    ["DATABASE_URL", "host=db dbname=jobs"],
     ["JWT_SECRET", "31-bytes-are-not-enough-for-it!"],
     ["PUBLIC_URL", "https://jobs.example/?a=b"],
     ["PUBLIC_URL", "ftp://jobs.example"],
@@ -180,6 +182,16 @@ describe("what is wrong", () => {
     expect(Object.keys(problemsOf({ NODE_ENV: "production" }))).toEqual(["JWT_SECRET"]);
     const jwksUrl = "https://id.example/keys";
     expect(problemsOf({ NODE_ENV: "production", JWT_JWKS_URL: jwksUrl })).toEqual({});
+  });
+
+  it("is no database URL that pg takes", () => {
+    for (const url of [
+      "postgres:///jobs",
+      "postgresql://user@/jobs?host=/run/postgresql",
+      "postgres://user:a b%@db:5432/jobs?sslmode=require",
+    ]) {
+      expect(problemsOf({ DATABASE_URL: url })).toEqual({});
+    }
   });
 
   it("counts the bytes of a secret, not its characters", () => {

@@ -1,0 +1,99 @@
+#!/usr/bin/env node
+import jwt from "jsonwebtoken";
+import { type Config, ConfigError, loadConfig } from "./config.ts";
+import { createLog, type Logger } from "./log.ts";
+import { type RunningServer, StartError, startServer } from "./server.ts";
+
+const EVERY_SCOPE = "jobs:create jobs:write jobs:read credits:grant stats:read";
+
+/** Ctrl-C reaches us twice under npm: from the terminal, and from npm, which passes it on. */
+const SAME_SIGNAL_MS = 500;
+
+run().catch((error: unknown) => {
+  const isExpected = error instanceof ConfigError || error instanceof StartError;
+  console.error(isExpected ? error.message : error);
+  process.exit(1);
+});
+
+async function run(): Promise<void> {
+  readEnvFile();
+  const config = loadConfig(process.env);
+  const log = createLog(config.logLevel, config.isProduction ? process.stdout : process.stderr);
+  const starting = startServer({
+    config,
+    log,
+    onFatal(err) {
+      log.fatal({ err }, "jobcast cannot go on");
+      void end({ starting, code: 1, drainSeconds: 0 });
+    },
+  });
+  endOnSignal(starting, log);
+  const server = await starting;
+  if (!config.isProduction) console.log(welcome(server, config));
+}
+
+/** The file of that name in the working directory; what the environment says counts more. */
+function readEnvFile(): void {
+  try {
+    process.loadEnvFile(".env");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
+function endOnSignal(starting: Promise<RunningServer>, log: Logger): void {
+  let firstAt: number | undefined;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      if (firstAt === undefined) {
+        firstAt = performance.now();
+        log.info({ signal }, "stopping");
+        void end({ starting, code: 0 });
+      } else if (performance.now() - firstAt > SAME_SIGNAL_MS) {
+        process.exit(1);
+      }
+    });
+  }
+}
+
+/** Also in the middle of a start, which must come to its end first: it may have made a database. */
+async function end(how: {
+  starting: Promise<RunningServer>;
+  code: number;
+  drainSeconds?: number;
+}): Promise<void> {
+  const { starting, code, ...options } = how;
+  try {
+    const server = await starting;
+    await server.stop(options);
+    process.exit(code); // whatever may still be open
+  } catch {
+    // The start failed, which run() reports.
+  }
+}
+
+/** What a developer sees: an address, a token, and lines to paste into one shell. */
+function welcome(
+  { url, secret, embeddedUrl }: RunningServer,
+  { jwt: { issuer, audience } }: Config,
+): string {
+  const lines = [`jobcast listens on ${url}`];
+  if (embeddedUrl) lines.push("", "Its database:", `  psql '${embeddedUrl}'`);
+  if (secret === undefined) return lines.join("\n");
+  const token = jwt.sign({ sub: "dev", scope: EVERY_SCOPE }, secret, {
+    expiresIn: "24h",
+    ...(issuer !== undefined && { issuer }),
+    ...(audience !== undefined && { audience }),
+  });
+  const curl = `curl -sS -H "Authorization: Bearer $TOKEN"`;
+  const json = "-H 'Content-Type: application/json'";
+  lines.push(
+    "",
+    "A token for 24 hours, a job, its stream and an update, to be pasted:",
+    `  TOKEN='${token}'`,
+    `  JOB=$(${curl} ${json} -d '{"type":"hello"}' ${url}/v1/jobs | sed 's/.*"jobId":"\\([^"]*\\)".*/\\1/')`,
+    `  ${curl} -N "${url}/v1/jobs/$JOB/events" &`,
+    `  sleep 1; ${curl} ${json} -X PATCH -d '{"status":"completed"}' "${url}/v1/jobs/$JOB"`,
+  );
+  return lines.join("\n");
+}
