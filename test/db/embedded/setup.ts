@@ -10,7 +10,7 @@ import { identify } from "../../../src/db/embedded/process-identity.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../../src/db/embedded.ts";
 import { within } from "../../support/deadline.ts";
 
-export const SETTINGS = { fsync: "off", shared_buffers: "16MB" };
+const SETTINGS = { fsync: "off", shared_buffers: "16MB" };
 export const asRoot = process.getuid?.() === 0;
 
 const dirs: string[] = [];
