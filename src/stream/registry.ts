@@ -102,7 +102,8 @@ export class StreamRegistry {
         attended = {
           stream,
           expiresAt,
-          closesAt: now + jittered(this.#options.maxStreamMs),
+          // At most the limit, and not all that came together at once.
+          closesAt: now + this.#options.maxStreamMs * (0.75 + Math.random() / 4),
           nextPingAt: now + this.#options.heartbeatMs,
         };
         if (isTaken) this.#attended.add(attended);
