@@ -1,7 +1,8 @@
 import { type Request, type RequestHandler, type Response, Router } from "express";
+import { ClientGoneError } from "../stream/patience.ts";
 import { batchEvents } from "./batch-events.ts";
 import { callerOf } from "./caller.ts";
-import { transportOf } from "./events-request.ts";
+import { transportOf, untilTurn } from "./events-request.ts";
 import { jobEvents } from "./job-events.ts";
 import { scopeEvents } from "./scope-events.ts";
 import { type EventsDeps, Visit } from "./stream-edge.ts";
@@ -23,13 +24,14 @@ function visiting(handler: EventsHandler, deps: EventsDeps): RequestHandler {
     res.set("Cache-Control", "no-store");
     res.vary("Accept").vary("Authorization");
     const transport = transportOf(req);
+    if (!(await untilTurn(req, res))) return;
     const visit = new Visit(transport, deps.registry.admit(callerOf(res).ownerId, transport));
     try {
       await handler(req, res, deps, visit);
       if (transport === "long-poll") visit.leave();
     } catch (error) {
       visit.leave();
-      throw error;
+      if (!(error instanceof ClientGoneError)) throw error;
     }
   };
 }

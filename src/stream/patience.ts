@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { JobcastError } from "../errors.ts";
 
 const FIRST_MS = 50;
 const LONGEST_MS = 2_000;
@@ -7,6 +8,7 @@ const LONGEST_MS = 2_000;
  * Reads, and again after a growing and jittered pause when the read fails, as long as somebody
  * wants the answer: a database that is away for a while must not end a stream.
  * @returns undefined when it was no longer wanted
+ * @throws {JobcastError} what the read found out about the request, which no pause will change
  */
 export async function readPatiently<T>(
   read: () => Promise<T>,
@@ -17,11 +19,17 @@ export async function readPatiently<T>(
     try {
       return await read();
     } catch (error) {
+      if (error instanceof JobcastError) throw error;
       onError(error);
       await delay(pause * (0.5 + Math.random() / 2));
     }
   }
   return undefined;
+}
+
+/** Thrown in place of an answer that nobody waits for any more; not a failure. */
+export class ClientGoneError extends Error {
+  override readonly name = "ClientGoneError";
 }
 
 /** How long a request waits for a database that is away before it is refused. */
@@ -30,7 +38,8 @@ const REQUEST_MS = 10_000;
 /**
  * Reads for a request that has no answer yet. A native EventSource never comes back from a 503,
  * so a short absence of the database is waited for.
- * @throws what the last attempt threw, once the time is up or the client has gone
+ * @throws what the last attempt threw, once the time is up
+ * @throws {ClientGoneError}
  */
 export async function readForRequest<T>(
   read: () => Promise<T>,
@@ -48,5 +57,5 @@ export async function readForRequest<T>(
     },
   );
   if (answer) return answer.value;
-  throw lastError ?? new Error("The client has gone.");
+  throw gone.aborted ? new ClientGoneError() : lastError;
 }

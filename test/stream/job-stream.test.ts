@@ -98,7 +98,10 @@ describe("the end of a job", () => {
     expect(stream.ending).toBe("complete");
     expect(versionsOf(stream.events)).toEqual([1, 2, 3]);
     const last = JSON.parse(stream.events.at(-1)?.data ?? "");
-    expect(last).toMatchObject({ status: "completed", result: { url: "https://example.com/a.png" } });
+    expect(last).toMatchObject({
+      status: "completed",
+      result: { url: "https://example.com/a.png" },
+    });
   });
 
   it("answers 204 to who has seen it, so that an EventSource stays away", async () => {
