@@ -39,6 +39,10 @@ create table jobcast.batches (
   constraint batch_owner_id_length check (length(owner_id) between 1 and 255)
 );
 
+-- Lists, newest first, of an owner or of all.
+create index batches_by_owner on jobcast.batches (owner_id, created_at desc, id desc);
+create index batches_by_created on jobcast.batches (created_at desc, id desc);
+
 comment on column jobcast.batches.failed is 'Jobs that ended otherwise than completed: failed, cancelled or timeout.';
 comment on column jobcast.batches.started is 'Jobs that are past queued.';
 comment on column jobcast.batches.progress_sum is 'The sum of the jobs'' progress; a job that ended counts as 100.';
@@ -56,7 +60,8 @@ create table jobcast.batch_changes (
   cancelled integer not null,
   started integer not null,
   progress_sum numeric not null,
-  primary key (batch_id, xid)
+  -- The transaction first: a commit finds its own notes among whatever a vacuum has yet to remove.
+  primary key (xid, batch_id)
 );
 
 comment on table jobcast.batch_changes is
@@ -88,7 +93,7 @@ begin
     from after a
     where a.batch_id is not null
     group by a.batch_id
-    on conflict (batch_id, xid) do update set
+    on conflict (xid, batch_id) do update set
       total = c.total + excluded.total,
       completed = c.completed + excluded.completed,
       failed = c.failed + excluded.failed,
@@ -112,7 +117,7 @@ begin
   join before b on b.id = a.id
   where a.batch_id is not null and a.version <> b.version
   group by a.batch_id
-  on conflict (batch_id, xid) do update set
+  on conflict (xid, batch_id) do update set
     completed = c.completed + excluded.completed,
     failed = c.failed + excluded.failed,
     cancelled = c.cancelled + excluded.cancelled,
@@ -200,11 +205,13 @@ begin
 
   perform set_config('jobcast.source', coalesce(create_batch.source, v_source, ''), true);
   insert into jobcast.jobs (
-    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends
+    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends, created_at
   )
   select
     create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(n.credits, 0),
-    n.timeout_seconds, coalesce(n.timeout_extends, false)
+    n.timeout_seconds, coalesce(n.timeout_extends, false),
+    -- A microsecond apart, so that their order is the order of the call, whatever the clock does.
+    v_batch.created_at + n.position * interval '1 microsecond'
   from rows from (
     jsonb_to_recordset(create_batch.jobs) as (
       type text, title text, params jsonb, metadata jsonb, credits integer,

@@ -11,7 +11,7 @@ create table jobcast.batch_changes (
   cancelled integer not null,
   started integer not null,
   progress_sum numeric not null,
-  constraint batch_changes_pkey PRIMARY KEY (batch_id, xid),
+  constraint batch_changes_pkey PRIMARY KEY (xid, batch_id),
   constraint batch_changes_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES jobcast.batches(id) ON DELETE CASCADE
 );
 CREATE CONSTRAINT TRIGGER _900_settle AFTER INSERT ON jobcast.batch_changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION jobcast.tg_batch_changes__settle();
@@ -56,6 +56,8 @@ END stored,
   constraint batches_of_owner UNIQUE (id, owner_id),
   constraint batch_owner_id_length CHECK (length(owner_id) >= 1 AND length(owner_id) <= 255)
 );
+CREATE INDEX batches_by_created ON jobcast.batches USING btree (created_at DESC, id DESC);
+CREATE INDEX batches_by_owner ON jobcast.batches USING btree (owner_id, created_at DESC, id DESC);
 comment on column jobcast.batches.failed is 'Jobs that ended otherwise than completed: failed, cancelled or timeout.';
 comment on column jobcast.batches.progress_sum is 'The sum of the jobs'' progress; a job that ended counts as 100.';
 comment on column jobcast.batches.started is 'Jobs that are past queued.';
@@ -69,6 +71,7 @@ create table jobcast.credit_accounts (
   constraint credit_accounts_last_entry FOREIGN KEY (owner_id, last_entry, balance) REFERENCES jobcast.credit_transactions(owner_id, entry, balance_after),
   constraint empty_without_entries CHECK (last_entry IS NOT NULL OR balance = 0)
 );
+CREATE TRIGGER _100_follow_the_ledger BEFORE UPDATE ON jobcast.credit_accounts FOR EACH ROW WHEN (new.owner_id <> old.owner_id OR new.last_entry IS NULL OR new.last_entry <= old.last_entry) EXECUTE FUNCTION jobcast.tg_credit_accounts__refuse();
 
 create table jobcast.credit_transactions (
   id uuid not null default jobcast.uuid_v7(),
@@ -81,13 +84,23 @@ create table jobcast.credit_transactions (
   previous_entry bigint generated always as NULLIF((entry - 1), 0) stored,
   job_id uuid,
   attempt integer,
+  refunded_kind text generated always as 
+CASE
+    WHEN (kind = 'refund'::text) THEN 'charge'::text
+    ELSE NULL::text
+END stored,
   reason text,
+  idempotency_key text,
+  request_hash bytea,
   created_at timestamp with time zone not null default clock_timestamp(),
   constraint credit_transactions_pkey PRIMARY KEY (id),
   constraint credit_transactions_balance UNIQUE (owner_id, entry, balance_after),
+  constraint credit_transactions_idempotency_key UNIQUE (owner_id, idempotency_key),
   constraint credit_transactions_one_after_the_other UNIQUE (owner_id, entry),
   constraint once_for_each_attempt UNIQUE (job_id, attempt, kind),
   constraint credit_transactions_chain FOREIGN KEY (owner_id, previous_entry, balance_before) REFERENCES jobcast.credit_transactions(owner_id, entry, balance_after),
+  constraint credit_transactions_owner_id_fkey FOREIGN KEY (owner_id) REFERENCES jobcast.credit_accounts(owner_id),
+  constraint refund_of_a_charge FOREIGN KEY (job_id, attempt, refunded_kind) REFERENCES jobcast.credit_transactions(job_id, attempt, kind),
   constraint amount_matches_kind CHECK ((kind = 'charge'::text) = (amount < 0) AND amount <> 0),
   constraint balance_not_negative CHECK (balance_after >= 0),
   constraint entry_positive CHECK (entry > 0),
@@ -96,6 +109,7 @@ create table jobcast.credit_transactions (
   constraint kind_is_known CHECK (kind = ANY (ARRAY['charge'::text, 'refund'::text, 'grant'::text]))
 );
 CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON jobcast.credit_transactions FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_credit_transactions__refuse();
+CREATE TRIGGER _200_move_accounts AFTER INSERT ON jobcast.credit_transactions REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_credit_transactions__move_accounts();
 comment on table jobcast.credit_transactions is 'The ledger: signed amounts, append-only. It outlives the jobs that it names.';
 
 create table jobcast.job_types (
@@ -210,37 +224,40 @@ comment on column jobcast.status_history.xid is 'The writing transaction. New to
 comment on table jobcast.status_history is 'Append-only: one row a version. Streams are read from here and from nowhere else.';
 
 create table jobcast.webhook_deliveries (
-  webhook_id text not null,
   job_id uuid not null,
+  webhook_id text not null,
   received_at timestamp with time zone not null default clock_timestamp(),
-  constraint webhook_deliveries_pkey PRIMARY KEY (webhook_id),
+  constraint webhook_deliveries_pkey PRIMARY KEY (job_id, webhook_id),
   constraint webhook_deliveries_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobcast.jobs(id) ON DELETE CASCADE
 );
-CREATE INDEX webhook_deliveries_by_job ON jobcast.webhook_deliveries USING btree (job_id);
 
 CREATE OR REPLACE FUNCTION jobcast.apply_callback(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, webhook_id text DEFAULT NULL::text)
- RETURNS TABLE(problem text, job jobcast.jobs)
+ RETURNS TABLE(applied boolean, problem text, job jobcast.jobs)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
+declare
+  v_before jobcast.jobs;
 begin
-  if not exists (select from jobcast.jobs j where j.id = apply_callback.id) then
-    return query select 'JC002', null::jobcast.jobs;
+  -- Deliveries for one job wait here for each other. Without this, two that came at once would
+  -- both hold the share of the row that their claims' foreign key takes, and want all of it.
+  select * into v_before from jobcast.jobs j where j.id = apply_callback.id for update;
+  if not found then
+    return query select false, 'JC002', null::jobcast.jobs;
     return;
   end if;
   if apply_callback.webhook_id is not null then
-    -- Of deliveries that come at once the others wait here for the first one's commit.
-    insert into jobcast.webhook_deliveries (webhook_id, job_id)
-      values (apply_callback.webhook_id, apply_callback.id)
+    insert into jobcast.webhook_deliveries (job_id, webhook_id)
+      values (apply_callback.id, apply_callback.webhook_id)
       on conflict do nothing;
     if not found then
-      return query select null::text, j from jobcast.jobs j where j.id = apply_callback.id;
+      return query select false, 'duplicate', v_before;
       return;
     end if;
   end if;
   return query
-    select u.problem, u.job
+    select u.problem is null and (u.job).version > v_before.version, u.problem, u.job
     from jobcast.update_jobs(
       jsonb_build_array(
         apply_callback.patch || jsonb_build_object('id', apply_callback.id)
@@ -251,7 +268,7 @@ begin
     ) u;
 end
 $function$;
-comment on function jobcast.apply_callback(pg_catalog.uuid,pg_catalog.jsonb,integer,pg_catalog.text) is 'A delivery: what is a duplicate, late, or of another attempt is told as a problem and changes nothing.';
+comment on function jobcast.apply_callback(pg_catalog.uuid,pg_catalog.jsonb,integer,pg_catalog.text) is 'A delivery: whether it changed the job, and if not, why: JC001, JC002, JC003, duplicate, or null when it said nothing new.';
 
 CREATE OR REPLACE FUNCTION jobcast.bell_lock()
  RETURNS bigint
@@ -340,11 +357,13 @@ begin
 
   perform set_config('jobcast.source', coalesce(create_batch.source, v_source, ''), true);
   insert into jobcast.jobs (
-    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends
+    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends, created_at
   )
   select
     create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(n.credits, 0),
-    n.timeout_seconds, coalesce(n.timeout_extends, false)
+    n.timeout_seconds, coalesce(n.timeout_extends, false),
+    -- A microsecond apart, so that their order is the order of the call, whatever the clock does.
+    v_batch.created_at + n.position * interval '1 microsecond'
   from rows from (
     jsonb_to_recordset(create_batch.jobs) as (
       type text, title text, params jsonb, metadata jsonb, credits integer,
@@ -475,19 +494,40 @@ AS $function$
   )
 $function$;
 
-CREATE OR REPLACE FUNCTION jobcast.grant_credits(owner_id text, amount bigint, reason text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION jobcast.grant_credits(owner_id text, amount bigint, reason text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea)
  RETURNS jobcast.credit_transactions
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+#variable_conflict use_column
+declare
+  v_entry jobcast.credit_transactions;
 begin
   if grant_credits.amount is null or grant_credits.amount <= 0 then
     raise exception 'a grant is of at least one credit, not %', grant_credits.amount using errcode = '22023';
   end if;
-  return jobcast.post_credits(grant_credits.owner_id, 'grant', grant_credits.amount, null, null, grant_credits.reason);
+  if grant_credits.idempotency_key is not null then
+    -- Of equal requests that come at once the others wait here for the first one's commit.
+    perform jobcast.lock_credit_accounts(array[grant_credits.owner_id]);
+    select e.* into v_entry from jobcast.credit_transactions e
+      where e.owner_id = grant_credits.owner_id and e.idempotency_key = grant_credits.idempotency_key;
+    if found and v_entry.request_hash is distinct from grant_credits.request_hash then
+      raise exception 'the idempotency key % was used for another request', grant_credits.idempotency_key
+        using errcode = 'JC006';
+    elsif found then
+      return v_entry;
+    end if;
+  end if;
+  select e.* into v_entry from jobcast.post_credits(jsonb_build_array(jsonb_build_object(
+    'owner_id', grant_credits.owner_id, 'kind', 'grant', 'amount', grant_credits.amount,
+    'reason', grant_credits.reason, 'idempotency_key', grant_credits.idempotency_key,
+    'request_hash', grant_credits.request_hash
+  ))) e;
+  return v_entry;
 end
 $function$;
-revoke EXECUTE on function jobcast.grant_credits(text,bigint,text) from public;
+revoke EXECUTE on function jobcast.grant_credits(text,bigint,text,text,bytea) from public;
+comment on function jobcast.grant_credits(pg_catalog.text,bigint,pg_catalog.text,pg_catalog.text,pg_catalog.bytea) is 'Tops an account up. Said again with the same idempotency key, it counts once and gives back the first entry.';
 
 CREATE OR REPLACE FUNCTION jobcast.is_counts(counts jsonb)
  RETURNS boolean
@@ -529,38 +569,73 @@ AS $function$
   select status in ('completed', 'failed', 'cancelled', 'timeout')
 $function$;
 
-CREATE OR REPLACE FUNCTION jobcast.post_credits(owner_id text, kind text, amount bigint, job_id uuid, attempt integer, reason text)
- RETURNS jobcast.credit_transactions
+CREATE OR REPLACE FUNCTION jobcast.lock_credit_accounts(owner_ids text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- In the order of the owners, so that two statements about several cannot deadlock.
+  insert into jobcast.credit_accounts (owner_id)
+    select distinct o.owner_id from unnest(lock_credit_accounts.owner_ids) o (owner_id) order by 1
+    on conflict do nothing;
+  perform from jobcast.credit_accounts a
+    where a.owner_id = any (lock_credit_accounts.owner_ids)
+    order by a.owner_id for update;
+end
+$function$;
+revoke EXECUTE on function jobcast.lock_credit_accounts(text[]) from public;
+
+CREATE OR REPLACE FUNCTION jobcast.post_credits(postings jsonb)
+ RETURNS SETOF jobcast.credit_transactions
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
 declare
-  v_account jobcast.credit_accounts;
-  v_entry jobcast.credit_transactions;
+  v_short record;
 begin
-  insert into jobcast.credit_accounts (owner_id) values (post_credits.owner_id) on conflict do nothing;
-  select * into v_account from jobcast.credit_accounts a
-    where a.owner_id = post_credits.owner_id for update;
-  if v_account.balance + post_credits.amount < 0 then
-    raise exception '% credits are needed, % are there', -post_credits.amount, v_account.balance
+  perform jobcast.lock_credit_accounts(array(
+    select p.owner_id from jsonb_to_recordset(post_credits.postings) p (owner_id text)
+  ));
+  -- All of a statement at once: who creates a batch learns what all of it needs.
+  select a.owner_id, a.balance, -sum(p.amount) as needed into v_short
+    from jsonb_to_recordset(post_credits.postings) p (owner_id text, amount bigint)
+    join jobcast.credit_accounts a on a.owner_id = p.owner_id
+    group by a.owner_id
+    having a.balance + sum(p.amount) < 0
+    order by a.owner_id
+    limit 1;
+  if found then
+    raise exception '% credits are needed, % are there', v_short.needed, v_short.balance
       using errcode = 'JC004',
-        detail = jsonb_build_object('needed', -post_credits.amount, 'balance', v_account.balance)::text;
+        detail = jsonb_build_object('needed', v_short.needed, 'balance', v_short.balance)::text;
   end if;
-  insert into jobcast.credit_transactions (owner_id, entry, kind, amount, balance_after, job_id, attempt, reason)
-  values (
-    post_credits.owner_id, coalesce(v_account.last_entry, 0) + 1, post_credits.kind, post_credits.amount,
-    v_account.balance + post_credits.amount, post_credits.job_id, post_credits.attempt, post_credits.reason
-  )
-  returning * into v_entry;
-  update jobcast.credit_accounts a
-    set balance = v_entry.balance_after, last_entry = v_entry.entry, updated_at = v_entry.created_at
-    where a.owner_id = post_credits.owner_id;
-  return v_entry;
+  return query
+    insert into jobcast.credit_transactions (
+      owner_id, entry, kind, amount, balance_after, job_id, attempt, reason, idempotency_key, request_hash
+    )
+    select
+      p.owner_id, coalesce(a.last_entry, 0) + row_number() over w, p.kind, p.amount,
+      a.balance + sum(p.amount) over w, p.job_id, p.attempt, p.reason, p.idempotency_key, p.request_hash
+    from rows from (
+      jsonb_to_recordset(post_credits.postings) as (
+        owner_id text, kind text, amount bigint, job_id uuid, attempt integer,
+        reason text, idempotency_key text, request_hash bytea
+      )
+    ) with ordinality p (
+      owner_id, kind, amount, job_id, attempt, reason, idempotency_key, request_hash, position
+    )
+    join jobcast.credit_accounts a on a.owner_id = p.owner_id
+    -- What comes in first: the balance is negative at no entry.
+    window w as (partition by p.owner_id order by p.amount < 0, p.position)
+    returning *;
 end
 $function$;
-revoke EXECUTE on function jobcast.post_credits(text,text,bigint,uuid,integer,text) from public;
+revoke EXECUTE on function jobcast.post_credits(jsonb) from public;
+comment on function jobcast.post_credits(pg_catalog.jsonb) is 'Entries of the ledger, all or none: [{"owner_id", "kind", "amount", "job_id"?, "attempt"?, "reason"?, "idempotency_key"?, "request_hash"?}, ...].';
 
 CREATE OR REPLACE FUNCTION jobcast.report_progress(id uuid, progress double precision, stage text DEFAULT NULL::text, message text DEFAULT NULL::text, counts jsonb DEFAULT NULL::jsonb, attempt integer DEFAULT NULL::integer)
  RETURNS jobcast.jobs
@@ -675,6 +750,32 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION jobcast.tg_credit_accounts__refuse()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  raise exception 'the account of % follows its ledger and nothing else', old.owner_id using errcode = 'JC005';
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_credit_transactions__move_accounts()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  update jobcast.credit_accounts a
+    set balance = e.balance_after, last_entry = e.entry, updated_at = e.created_at
+    from (
+      select distinct on (i.owner_id) i.* from inserted i order by i.owner_id, i.entry desc
+    ) e
+    where a.owner_id = e.owner_id;
+  return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION jobcast.tg_credit_transactions__refuse()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -724,9 +825,16 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__charge()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  -- In the order of the owners, so that two statements about several cannot deadlock.
-  perform jobcast.post_credits(a.owner_id, 'charge', -a.credits, a.id, a.attempt, null)
-  from (select * from after where credits > 0 and not jobcast.is_final(status) order by owner_id, id) a;
+  if exists (select from after where credits > 0) then
+    perform jobcast.post_credits(jsonb_agg(
+      jsonb_build_object(
+        'owner_id', a.owner_id, 'kind', 'charge', 'amount', -a.credits, 'job_id', a.id, 'attempt', a.attempt
+      ) order by a.created_at, a.id
+    ))
+    from after a
+    where a.credits > 0 and not jobcast.is_final(a.status)
+    having count(*) > 0;
+  end if;
   return null;
 end
 $function$;
@@ -752,7 +860,7 @@ begin
     from after a
     where a.batch_id is not null
     group by a.batch_id
-    on conflict (batch_id, xid) do update set
+    on conflict (xid, batch_id) do update set
       total = c.total + excluded.total,
       completed = c.completed + excluded.completed,
       failed = c.failed + excluded.failed,
@@ -776,7 +884,7 @@ begin
   join before b on b.id = a.id
   where a.batch_id is not null and a.version <> b.version
   group by a.batch_id
-  on conflict (batch_id, xid) do update set
+  on conflict (xid, batch_id) do update set
     completed = c.completed + excluded.completed,
     failed = c.failed + excluded.failed,
     cancelled = c.cancelled + excluded.cancelled,
@@ -909,22 +1017,24 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__settle()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  perform jobcast.post_credits(
-    s.owner_id,
-    case when s.is_retry then 'charge' else 'refund' end,
-    case when s.is_retry then -s.credits else s.credits end,
-    s.id, s.attempt, null
-  )
-  from (
-    select a.owner_id, a.credits, a.id, a.attempt, a.attempt > b.attempt as is_retry
+  if exists (select from after where credits > 0) then
+    perform jobcast.post_credits(jsonb_agg(
+      jsonb_build_object(
+        'owner_id', a.owner_id,
+        'kind', case when a.attempt > b.attempt then 'charge' else 'refund' end,
+        'amount', case when a.attempt > b.attempt then -a.credits else a.credits end,
+        'job_id', a.id,
+        'attempt', a.attempt
+      ) order by a.created_at, a.id
+    ))
     from after a
     join before b on b.id = a.id
     where a.credits > 0 and (
       a.attempt > b.attempt
       or (a.status <> b.status and a.status in ('failed', 'cancelled', 'timeout'))
     )
-    order by a.owner_id, a.id
-  ) s;
+    having count(*) > 0;
+  end if;
   return null;
 end
 $function$;

@@ -80,11 +80,14 @@ export interface JobcastCreditTransactions {
   created_at: Generated<Timestamp>;
   entry: number;
   id: Generated<string>;
+  idempotency_key: string | null;
   job_id: string | null;
   kind: string;
   owner_id: string;
   previous_entry: Generated<number | null>;
   reason: string | null;
+  refunded_kind: Generated<string | null>;
+  request_hash: Buffer | null;
 }
 
 export interface JobcastJobs {
