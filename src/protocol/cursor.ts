@@ -23,8 +23,15 @@ export function parseCursor(epoch: string, cursor: string): Snapshot | undefined
   if (cursor.length > MAX_LENGTH || !/^[0-9a-z]+-[0-9a-z]+(\.[0-9a-z]+)+$/.test(cursor)) return;
   const [itsEpoch, snapshot = ""] = cursor.split("-");
   if (itsEpoch !== epoch) return;
-  const [xmin = 0, width = 0, ...xip] = snapshot.split(".").map((part) => Number.parseInt(part, 36));
+  const [xmin = 0, width = 0, ...xip] = snapshot
+    .split(".")
+    .map((part) => Number.parseInt(part, 36));
   const parsed = { xmin, xmax: xmin + width, xip: xip.map((offset) => xmin + offset) };
-  if (!Number.isSafeInteger(parsed.xmax) || parsed.xip.some((xid) => xid >= parsed.xmax)) return;
-  return parsed;
+  return isSnapshot(parsed) ? parsed : undefined;
+}
+
+/** Whether PostgreSQL would read it: anybody can make up a cursor. */
+function isSnapshot({ xmin, xmax, xip }: Snapshot): boolean {
+  const isAscending = xip.every((xid, index) => index === 0 || xid > (xip[index - 1] ?? 0));
+  return xmin > 0 && Number.isSafeInteger(xmax) && isAscending && (xip.at(-1) ?? 0) < xmax;
 }
