@@ -18,6 +18,7 @@ export type Config = {
     readonly audience: string | undefined;
   };
   readonly publicUrl: string | undefined;
+  readonly callbackSecrets: readonly string[];
   readonly corsOrigins: readonly string[];
   readonly heartbeatSeconds: number;
   readonly retryMs: number;
@@ -53,6 +54,7 @@ const SECRET_KEYS: ReadonlySet<string> = new Set([
   "DATABASE_URL",
   "LISTEN_DATABASE_URL",
   "JWT_SECRET",
+  "CALLBACK_SECRETS",
 ]);
 
 function wholeNumber(min: number, max: number, unit: string) {
@@ -97,6 +99,17 @@ function isOrigin(text: string): boolean {
   return new URL(text).href === `${new URL(text).origin}/`;
 }
 
+/** Canonical base64 only: what another decoder reads differently would be another key. */
+function isWebhookSecret(text: string): boolean {
+  const [, base64 = ""] = /^whsec_(.*)$/.exec(text) ?? [];
+  const key = Buffer.from(base64, "base64");
+  return key.length >= 24 && key.length <= 64 && key.toString("base64") === base64;
+}
+
+function toList(text: string): string[] {
+  return text.split(",").map((each) => each.trim());
+}
+
 const settings = z.object({
   NODE_ENV: oneOf(["development", "production", "test"]).default("development"),
   PORT: wholeNumber(0, 65_535, "a TCP port, 0 for any that is free").default(3000),
@@ -122,9 +135,17 @@ const settings = z.object({
   JWT_ISSUER: z.string().optional(),
   JWT_AUDIENCE: z.string().optional(),
   PUBLIC_URL: webUrl("expected an http or https URL without user, query or fragment").optional(),
+  CALLBACK_SECRETS: z
+    .string()
+    .transform(toList)
+    .refine(
+      (secrets) => secrets.every(isWebhookSecret),
+      'expected secrets of Standard Webhooks, "whsec_" and the base64 of 24 to 64 bytes, separated by commas',
+    )
+    .default([]),
   CORS_ORIGINS: z
     .string()
-    .transform((list) => list.split(",").map((each) => each.trim()))
+    .transform(toList)
     .refine(
       (origins) => origins.every(isOrigin),
       'expected origins such as "https://app.example.com", separated by commas (no "*": cookies are accepted)',
@@ -208,6 +229,7 @@ function toConfig(from: z.infer<typeof settings>): Config {
       audience: from.JWT_AUDIENCE,
     },
     publicUrl: from.PUBLIC_URL,
+    callbackSecrets: from.CALLBACK_SECRETS,
     corsOrigins: from.CORS_ORIGINS,
     heartbeatSeconds: from.HEARTBEAT_SECONDS,
     retryMs: from.RETRY_MS,
@@ -222,6 +244,7 @@ function toConfig(from: z.infer<typeof settings>): Config {
 
 function deepFreeze(config: Config): Config {
   Object.freeze(config.jwt);
+  Object.freeze(config.callbackSecrets);
   Object.freeze(config.corsOrigins);
   return Object.freeze(config);
 }

@@ -4,6 +4,9 @@ import { CONFIG_KEYS, ConfigError, loadConfig } from "../src/config.ts";
 
 const SECRET = "a-secret-of-at-least-32-bytes-really";
 
+/** As a provider shows it. */
+const webhookSecret = (bytes: number) => `whsec_${Buffer.alloc(bytes, 7).toString("base64")}`;
+
 function problemsOf(env: Record<string, string | undefined>): Record<string, string> {
   try {
     loadConfig(env);
@@ -23,6 +26,7 @@ describe("the defaults", () => {
       dataDir: ".jobcast",
       feed: "auto",
       jwt: {},
+      callbackSecrets: [],
       corsOrigins: [],
       heartbeatSeconds: 15,
       retryMs: 2000,
@@ -47,8 +51,8 @@ describe("the defaults", () => {
 
   it("cannot be changed afterwards, nor what they hold", () => {
     const config = loadConfig({});
-    const values = [config, config.jwt, config.corsOrigins];
-    expect(values.map((value) => Object.isFrozen(value))).toEqual([true, true, true]);
+    const values = [config, config.jwt, config.callbackSecrets, config.corsOrigins];
+    expect(values.map((value) => Object.isFrozen(value))).toEqual([true, true, true, true]);
   });
 });
 
@@ -67,6 +71,7 @@ describe("what is set", () => {
       JWT_ISSUER: "https://id.example",
       JWT_AUDIENCE: "jobs",
       PUBLIC_URL: "https://jobs.example/sub/",
+      CALLBACK_SECRETS: `${webhookSecret(24)}, ${webhookSecret(64)}`,
       CORS_ORIGINS: "https://app.example/, http://localhost:5173",
       HEARTBEAT_SECONDS: "1",
       RETRY_MS: "100",
@@ -92,6 +97,7 @@ describe("what is set", () => {
         audience: "jobs",
       },
       publicUrl: "https://jobs.example/sub",
+      callbackSecrets: [webhookSecret(24), webhookSecret(64)],
       corsOrigins: ["https://app.example", "http://localhost:5173"],
       heartbeatSeconds: 1,
       retryMs: 100,
@@ -141,8 +147,9 @@ describe("what is wrong", () => {
       JWT_SECRET: "hunter2",
       JWT_JWKS_URL: "https://user:hunter2@id.example/keys",
       PUBLIC_URL: "https://user:hunter2/x@y@jobs.example",
+      CALLBACK_SECRETS: "whsec_hunter2",
     };
-    expect(Object.keys(problemsOf(env))).toHaveLength(5);
+    expect(Object.keys(problemsOf(env))).toHaveLength(6);
     expect(JSON.stringify(problemsOf(env))).not.toContain("hunter2");
   });
 
@@ -172,6 +179,11 @@ describe("what is wrong", () => {
     ["CORS_ORIGINS", "https://*.example"],
     ["CORS_ORIGINS", "null"],
     ["CORS_ORIGINS", "https://a.example,"],
+    ["CALLBACK_SECRETS", webhookSecret(23)],
+    ["CALLBACK_SECRETS", webhookSecret(65)],
+    ["CALLBACK_SECRETS", webhookSecret(32).slice("whsec_".length)],
+    ["CALLBACK_SECRETS", webhookSecret(32).replace("B", "*")],
+    ["CALLBACK_SECRETS", `${webhookSecret(32)},`],
   ] as const) {
     it(`refuses ${value} as ${key}`, () => {
       expect(Object.keys(problemsOf({ [key]: value }))).toEqual([key]);
