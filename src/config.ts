@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { STREAM_DEFAULTS } from "./protocol/stream-defaults.ts";
 
 /** What the process is told by its environment; see .env.example for units and defaults. */
 export type Config = {
@@ -152,13 +153,17 @@ const settings = z.object({
     )
     .transform((origins) => origins.map((each) => new URL(each).origin))
     .default([]),
-  HEARTBEAT_SECONDS: wholeNumber(1, 300, "seconds").default(15),
-  RETRY_MS: wholeNumber(100, 600_000, "milliseconds").default(2000),
-  STREAM_BUFFER_BYTES: wholeNumber(4096, 1_073_741_824, "bytes").default(1_048_576),
-  MAX_STREAMS: wholeNumber(1, 1_000_000, "streams").default(50_000),
-  MAX_STREAMS_PER_OWNER: wholeNumber(1, 1_000_000, "streams").default(100),
+  HEARTBEAT_SECONDS: wholeNumber(1, 300, "seconds").default(STREAM_DEFAULTS.heartbeatSeconds),
+  RETRY_MS: wholeNumber(100, 600_000, "milliseconds").default(STREAM_DEFAULTS.retryMs),
+  STREAM_BUFFER_BYTES: wholeNumber(4096, 1_073_741_824, "bytes").default(
+    STREAM_DEFAULTS.streamBufferBytes,
+  ),
+  MAX_STREAMS: wholeNumber(1, 1_000_000, "streams").default(STREAM_DEFAULTS.maxStreams),
+  MAX_STREAMS_PER_OWNER: wholeNumber(1, 1_000_000, "streams").default(
+    STREAM_DEFAULTS.maxStreamsPerOwner,
+  ),
   // The upper bound is a week: setTimeout takes at most 2^31 ms, and fires at once above that.
-  MAX_STREAM_SECONDS: wholeNumber(1, 604_800, "seconds").default(3600),
+  MAX_STREAM_SECONDS: wholeNumber(1, 604_800, "seconds").default(STREAM_DEFAULTS.maxStreamSeconds),
   DRAIN_SECONDS: wholeNumber(0, 3600, "seconds").default(10),
   LOG_LEVEL: oneOf(LOG_LEVELS).default("info"),
 });

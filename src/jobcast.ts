@@ -20,7 +20,8 @@ import { createJobUpdatesRouter } from "./http/job-updates-routes.ts";
 import { createJobsRouter } from "./http/jobs-routes.ts";
 import { createStreamTokenMint } from "./http/stream-token.ts";
 import { createStreamTokensRouter } from "./http/stream-tokens-routes.ts";
-import { type Logger, requestLogOptions } from "./log.ts";
+import { createLog, type Logger, requestLogOptions } from "./log.ts";
+import { STREAM_DEFAULTS } from "./protocol/stream-defaults.ts";
 import { Hub } from "./stream/hub.ts";
 import { StreamRegistry, type StreamStatistics } from "./stream/registry.ts";
 
@@ -28,7 +29,7 @@ import { StreamRegistry, type StreamStatistics } from "./stream/registry.ts";
 export type JobcastOptions = {
   readonly databaseUrl: string;
   readonly listenDatabaseUrl?: string | undefined;
-  readonly feed: "auto" | "bell" | "poll";
+  readonly feed?: "auto" | "bell" | "poll" | undefined;
   readonly jwt: {
     readonly secret?: string | undefined;
     readonly jwksUrl?: string | undefined;
@@ -36,15 +37,10 @@ export type JobcastOptions = {
     readonly audience?: string | undefined;
   };
   readonly publicUrl?: string | undefined;
-  readonly corsOrigins: readonly string[];
-  readonly heartbeatSeconds: number;
-  readonly retryMs: number;
-  readonly streamBufferBytes: number;
-  readonly maxStreams: number;
-  readonly maxStreamsPerOwner: number;
-  readonly maxStreamSeconds: number;
-  readonly log: Logger;
-};
+  readonly corsOrigins?: readonly string[];
+  /** Default: a log of its own on the standard output, from level `info` on. */
+  readonly log?: Logger;
+} & { readonly [Key in keyof typeof STREAM_DEFAULTS]?: number };
 
 export type Jobcast = {
   /** Every route; it listens to nothing. */
@@ -60,7 +56,8 @@ export type Jobcast = {
 };
 
 /** Builds every part and ties them together; nothing else knows all of them. */
-export function createJobcast(options: JobcastOptions): Jobcast {
+export function createJobcast(given: JobcastOptions): Jobcast {
+  const options = { ...STREAM_DEFAULTS, corsOrigins: [], log: createLog("info"), ...given };
   const { databaseUrl, log } = options;
   const pool = createPool(databaseUrl, {
     onError: (err) => log.warn({ err }, "an idle database connection was lost"),
