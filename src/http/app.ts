@@ -3,10 +3,14 @@ import express, { type Express, type RequestHandler, type Router } from "express
 import helmet from "helmet";
 import type { Logger } from "pino";
 import { problemHandler } from "./problem.ts";
-import { answerOptions, checkRequestHead, refuseUnknown, requireJson } from "./request-head.ts";
+import {
+  answerOptions,
+  checkBodyHead,
+  checkRequestHead,
+  MAX_BODY,
+  refuseUnknown,
+} from "./request-head.ts";
 import { createRouteTable, type RouteTable } from "./route-table.ts";
-
-const MAX_BODY = "1mb";
 
 /** What browsers may keep of a preflight; Chrome caps it at this many seconds. */
 const PREFLIGHT_MAX_AGE = 7_200;
@@ -50,7 +54,7 @@ export function createApp({ log, corsOrigins, auth, routers, requestLog }: AppPa
   for (const router of routers.open) app.use(router);
   app.use(refuseUnknown(all), neverStore, onlyFor(streams, auth.streams));
   for (const router of routers.streams) app.use(router);
-  app.use(auth.api, requireJson, express.json({ limit: MAX_BODY, strict: false }));
+  app.use(auth.api, checkBodyHead, express.json({ limit: MAX_BODY, strict: false }));
   for (const router of routers.api) app.use(router);
   app.use(problemHandler(log));
   return app;

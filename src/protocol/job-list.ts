@@ -16,7 +16,7 @@ function integerSchema(min: number, max: number) {
     .pipe(z.int().min(min).max(max));
 }
 
-const limitSchema = integerSchema(1, MAX_LIMIT).default(DEFAULT_LIMIT);
+export const limitSchema = integerSchema(1, MAX_LIMIT).default(DEFAULT_LIMIT);
 const nameSchema = textSchema(255).min(1);
 
 /** `status=queued&status=failed` and `status=queued,failed` are the same. */
@@ -51,8 +51,6 @@ export const listJobsQuerySchema = z
     path: ["cursor"],
     message: "cannot be combined with offset",
   });
-
-export type ListJobsQuery = z.infer<typeof listJobsQuerySchema>;
 
 /** `nextCursor` is the `cursor` of the next page, or null at the end. */
 export const jobListSchema = z.object({

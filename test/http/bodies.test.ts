@@ -77,6 +77,18 @@ describe("413 payload_too_large", () => {
   });
 });
 
+describe("a body that says it is too large", () => {
+  it("is refused before it is sent", async () => {
+    const { text } = await rawRequest(
+      api.port,
+      `POST /v1/jobs HTTP/1.1\r\nHost: a\r\nAuthorization: ${WORKER}\r\n` +
+        "Content-Type: application/json\r\nContent-Length: 1048577\r\n\r\n{",
+      { isComplete: (received) => received.includes("payload_too_large") },
+    );
+    expect(text).toMatch(/^HTTP\/1\.1 413 /);
+  });
+});
+
 describe("415 unsupported_media_type", () => {
   it.each([
     "text/plain",

@@ -1,6 +1,9 @@
+import { STATUS_CODES } from "node:http";
 import { Router } from "express";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createPool } from "../../src/db/pool.ts";
+import { ERROR_CODES, JobcastError } from "../../src/errors.ts";
+import { PROBLEM_STATUS, toProblem } from "../../src/http/problem.ts";
 import { problemSchema } from "../../src/protocol/problem.ts";
 import { until } from "../support/deadline.ts";
 import { bearer, type JobsApi, startJobsApi } from "../support/jobs-api.ts";
@@ -16,7 +19,6 @@ broken.get("/broken/unknown", () => {
   throw new Error("the password is hunter2");
 });
 broken.get("/broken/late", (_req, res) => {
-  res.writeHead(200, { "Content-Length": "100" });
   res.write("only the beginning");
   throw new Error("too late for a status");
 });
@@ -63,6 +65,22 @@ describe("a problem", () => {
     expect(headers["content-type"]).toBe("application/problem+json; charset=utf-8");
     expect(headers["cache-control"]).toBe("no-store");
     expect(headers["vary"]).toMatch(/\bAuthorization\b/);
+  });
+});
+
+describe("every code", () => {
+  it("has a status and a title, and what it tells besides cannot pass for them", () => {
+    for (const code of ERROR_CODES) {
+      const details = { status: "completed", code: "other", job: { version: 7 } };
+      const problem = toProblem(new JobcastError(code, "a sentence", { details }));
+      expect(problemSchema.parse(problem)).toMatchObject({
+        status: PROBLEM_STATUS[code],
+        title: STATUS_CODES[PROBLEM_STATUS[code]],
+        code,
+        detail: "a sentence",
+        job: { version: 7 },
+      });
+    }
   });
 });
 
@@ -291,7 +309,8 @@ describe("500 internal", () => {
       `GET /broken/late HTTP/1.1\r\nHost: a\r\nAuthorization: ${WORKER}\r\n\r\n`,
     );
     expect(ending).not.toBe("open");
-    expect(text).toMatch(/only the beginning$/);
+    // Without the empty chunk that would be the end of a whole answer.
+    expect(text).toMatch(/only the beginning\r\n$/);
     expect(JSON.stringify(api.logged.slice(before))).toContain("too late for a status");
   });
 });
