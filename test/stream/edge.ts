@@ -21,7 +21,7 @@ export type Edge = {
   openJob(jobId: string, options?: Partial<StreamOptions>): Promise<StreamClient>;
   /** Any stream, as `alice` unless a token is given. */
   open(path: string, options?: Partial<StreamOptions>): Promise<StreamClient>;
-  /** Waits until no stream and no poll is open, which every test should leave behind. */
+  /** Closes what the test left open, and waits until the server holds no stream and no poll. */
   expectNothingOpen(): Promise<void>;
   stop(): Promise<void>;
 };
@@ -31,8 +31,13 @@ type Options = Partial<Parameters<typeof startTestServer>[0]>;
 export async function startEdge(options: Options = {}): Promise<Edge> {
   const db = await createTestDatabase();
   const server = await startTestServer({ databaseUrl: db.url, ...options });
-  const open = (path: string, others: Partial<StreamOptions> = {}) =>
-    openStream({ url: server.url, path, token: server.token({ scope: "" }), ...others });
+  const clients: StreamClient[] = [];
+  async function open(path: string, others: Partial<StreamOptions> = {}) {
+    const token = server.token({ scope: "" });
+    const client = await openStream({ url: server.url, path, token, ...others });
+    clients.push(client);
+    return client;
+  }
   return {
     db,
     server,
@@ -54,6 +59,7 @@ export async function startEdge(options: Options = {}): Promise<Edge> {
     openJob: (jobId, others) => open(`/v1/jobs/${jobId}/events`, others),
     open,
     async expectNothingOpen() {
+      await Promise.all(clients.splice(0).map((client) => client.close()));
       const isQuiet = () => {
         const { open: counts } = server.jobcast.statistics();
         return counts.sse + counts["long-poll"] === 0;
