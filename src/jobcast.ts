@@ -1,6 +1,7 @@
 import type { Express } from "express";
 import { pinoHttp } from "pino-http";
 import { createBatchReader } from "./db/batch-reader.ts";
+import { createCreditStore } from "./db/credits.ts";
 import { createDatabase } from "./db/database.ts";
 import { createOwnerReader } from "./db/job-owners.ts";
 import { createJobReader } from "./db/job-reader.ts";
@@ -14,6 +15,7 @@ import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
 import { createApp } from "./http/app.ts";
 import { createAuth } from "./http/auth.ts";
+import { createCreditsRouter } from "./http/credits-routes.ts";
 import { createEventsRouter } from "./http/events-routes.ts";
 import { createHealthRouter, type Readiness } from "./http/health-routes.ts";
 import { createJobUpdatesRouter } from "./http/job-updates-routes.ts";
@@ -139,6 +141,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
         api: [
           createJobsRouter({ jobs, publicUrl }),
           createJobUpdatesRouter({ jobs, publicUrl }),
+          createCreditsRouter({ credits: createCreditStore(db) }),
           createStreamTokensRouter({
             mint: createStreamTokenMint(streamTokenKey),
             findOwners: createOwnerReader(db),
