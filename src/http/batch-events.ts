@@ -8,7 +8,7 @@ import { readForRequest, readPatiently } from "../stream/patience.ts";
 import { type Caller, callerOf, mayReadOwner } from "./caller.ts";
 import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { isReset, type LastVersion, lastVersionOf } from "./last-version.ts";
-import { answerHead, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
+import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
 
 /** `GET /v1/batches/{id}/events`: the states of a batch, as SSE or as one long poll. */
 export async function batchEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
@@ -54,10 +54,11 @@ async function stream(
 async function poll(
   req: Request,
   res: Response,
-  { hub, batchReader, registry }: EventsDeps,
+  deps: EventsDeps,
   id: string,
   last: LastVersion,
 ): Promise<void> {
+  const { hub, batchReader, registry } = deps;
   const caller = callerOf(res);
   const isNews = (batch: Batch) => batch.version !== last.after;
   const batch = await waitForNews({
@@ -68,10 +69,10 @@ async function poll(
     read: async () => visibleBatch(await batchReader.read(id), caller),
     hasNews: (read) => isNews(read) || isFinal(read.status),
   });
-  res.json({
+  answerPoll(res, deps, {
     events: isNews(batch) ? [batch] : [],
     cursor: String(batch.version),
     done: isFinal(batch.status),
-    ...(isReset(last, batch.version) && { reset: true }),
+    isReset: isReset(last, batch.version),
   });
 }

@@ -8,7 +8,7 @@ import type { JobReplay } from "../stream/ports.ts";
 import { type Caller, callerOf, mayRead } from "./caller.ts";
 import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { isReset, type LastVersion, lastVersionOf } from "./last-version.ts";
-import { answerHead, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
+import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
 
 /** `GET /v1/jobs/{id}/events`: one job, as SSE or as one long poll. */
 export async function jobEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
@@ -51,10 +51,11 @@ async function stream(
 async function poll(
   req: Request,
   res: Response,
-  { hub, jobReader, registry }: EventsDeps,
+  deps: EventsDeps,
   jobId: string,
   last: LastVersion,
 ): Promise<void> {
+  const { hub, jobReader, registry } = deps;
   const caller = callerOf(res);
   const replay = await waitForNews({
     hub,
@@ -65,11 +66,11 @@ async function poll(
     hasNews: ({ events, status }) => events.length > 0 || isFinal(status),
   });
   const newest = replay.events.at(-1)?.version ?? last.after ?? replay.version;
-  res.json({
+  answerPoll(res, deps, {
     events: replay.events,
     cursor: String(newest),
     done: newest === replay.version && isFinal(replay.status),
-    ...(isReset(last, replay.version) && { reset: true }),
+    isReset: isReset(last, replay.version),
   });
 }
 

@@ -11,7 +11,7 @@ import { ScopeSubscriber } from "../stream/scope-subscriber.ts";
 import { visibleBatch } from "./batch-events.ts";
 import { type Caller, callerOf, mayRead } from "./caller.ts";
 import { clientGone, lastIdOf, NOT_FOUND, scopeOf, waitMsOf } from "./events-request.ts";
-import { answerHead, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
+import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
 
 /** What a client is told first, and whether its last id meant nothing. */
 type Opening = { readonly read: ScopeRead; readonly isReset: boolean };
@@ -62,11 +62,11 @@ async function poll(req: Request, res: Response, deps: EventsDeps, scope: Scope)
     hasNews: (opening) =>
       opening.isReset || lastIdOf(req) === undefined || opening.read.changes.length > 0,
   });
-  res.json({
+  answerPoll(res, deps, {
     events: read.changes.map(({ event }) => event),
     cursor: formatCursor(deps.epoch(), read.snapshot),
     done: false,
-    ...(isReset && { reset: true }),
+    isReset,
   });
 }
 

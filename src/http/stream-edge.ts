@@ -1,4 +1,5 @@
 import type { Response } from "express";
+import type { PollAnswer } from "../protocol/poll-answer.ts";
 import { EVENT_STREAM_HEADERS } from "../stream/connection.ts";
 import { EventStream } from "../stream/event-stream.ts";
 import type { Hub } from "../stream/hub.ts";
@@ -57,11 +58,23 @@ export async function openStream(
     bufferBytes,
     retryMs: registry.retryMs(),
     onCut: (reason) => registry.countCut(reason),
+    onEvents: (kind, count) => registry.countEvents(kind, count),
     onClosed: () => visit.leave(),
   });
   if (stream) visit.place.attend(stream, caller.expiresAt);
   else visit.leave();
   return stream;
+}
+
+/** Answers a long poll. */
+export function answerPoll(
+  res: Response,
+  { registry }: EventsDeps,
+  { isReset, ...answer }: Omit<PollAnswer, "reset"> & { isReset: boolean },
+): void {
+  const body: PollAnswer = { ...answer, ...(isReset && { reset: true }) };
+  res.json(body);
+  registry.countEvents("live", answer.events.length);
 }
 
 /** What GET would answer, without its stream: Express hands HEAD to the same handler. */

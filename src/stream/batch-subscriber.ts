@@ -1,6 +1,6 @@
 import type { Batch } from "../protocol/batch.ts";
 import { isFinal } from "../protocol/status.ts";
-import type { EventStream } from "./event-stream.ts";
+import type { EventKind, EventStream } from "./event-stream.ts";
 import { eventFrame } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
 
@@ -37,7 +37,7 @@ export class BatchSubscriber implements Subscriber {
   begin(stream: EventStream, first: Batch, sent: number | undefined): void {
     this.#stream = stream;
     this.#sent = sent ?? 0;
-    this.#take(stream, first, sent === undefined ? "reset" : "batch");
+    this.#take(stream, first, sent === undefined ? "reset" : "batch", "replayed");
     this.flush();
   }
 
@@ -46,16 +46,16 @@ export class BatchSubscriber implements Subscriber {
     while (this.#isStale && stream.isOpen) {
       this.#isStale = false;
       const batch = await this.#read(() => stream.isOpen);
-      if (batch) this.#take(stream, batch, "batch");
+      if (batch) this.#take(stream, batch, "batch", "live");
       else stream.end(); // the batch is gone
     }
     this.#isReading = false;
   }
 
-  #take(stream: EventStream, batch: Batch, type: "batch" | "reset"): void {
+  #take(stream: EventStream, batch: Batch, type: "batch" | "reset", kind: EventKind): void {
     if (batch.version <= this.#sent) return;
     this.#sent = batch.version;
-    stream.send([eventFrame(type, JSON.stringify(batch), String(batch.version))]);
+    stream.send([eventFrame(type, JSON.stringify(batch), String(batch.version))], 1, kind);
     if (isFinal(batch.status)) stream.end();
   }
 }

@@ -10,6 +10,8 @@ export type CloseReason = "token_expired" | "draining" | "max_age" | "database_c
 /** Why the server cut a connection without a word. */
 export type CutReason = "slow" | "stalled";
 
+export type EventKind = "live" | "replayed";
+
 /** How much of a replay is written before the client must have taken it. */
 const PACE_BYTES = 64 * 1024;
 
@@ -19,6 +21,8 @@ export type EventStreamOptions = {
   /** Milliseconds for the first `retry:`; already jittered. */
   readonly retryMs: number;
   readonly onCut: (reason: CutReason) => void;
+  /** Events of jobs or batches were sent: as they happened, or read back for one who joined late. */
+  readonly onEvents: (kind: EventKind, count: number) => void;
   readonly onClosed: () => void;
 };
 
@@ -64,8 +68,12 @@ export class EventStream {
     return this.#isOpen;
   }
 
-  send(frames: readonly Frame[]): void {
-    if (this.#isOpen && frames.length > 0) this.#connection.send(frames);
+  /** @param events how many of the frames are events of jobs or batches, for the statistics */
+  send(frames: readonly Frame[], events = 0, kind: EventKind = "live"): void {
+    if (!this.#isOpen || frames.length === 0) return;
+    this.#connection.send(frames);
+    // Sending may have cut the client, and then it got none of them.
+    if (this.#isOpen && events > 0) this.#options.onEvents(kind, events);
   }
 
   /** A heartbeat; a client that took nothing at all since the last one is gone or as good as gone. */
@@ -94,8 +102,11 @@ export class EventStream {
     this.end();
   }
 
-  /** Sends many frames at the pace of the client: a long history is no reason to be cut. */
-  async sendPaced(frames: readonly Frame[]): Promise<void> {
+  /**
+   * Sends many frames at the pace of the client: a long history is no reason to be cut.
+   * @param events how many of the frames are events; counted when the client has been sent them all
+   */
+  async sendPaced(frames: readonly Frame[], events: number): Promise<void> {
     let slice: Frame[] = [];
     let bytes = 0;
     for (const frame of frames) {
@@ -108,6 +119,7 @@ export class EventStream {
       bytes = 0;
     }
     this.send(slice);
+    if (this.#isOpen && events > 0) this.#options.onEvents("replayed", events);
   }
 
   /** Resolves when the client has taken what was sent, or has gone. */

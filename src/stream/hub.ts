@@ -55,6 +55,13 @@ export class Hub {
     return this.#topics.size;
   }
 
+  /** Subscriptions: a subscriber counts once for each of its topics. */
+  get subscriberCount(): number {
+    let count = 0;
+    for (const subscribers of this.#topics.values()) count += subscribers.size;
+    return count;
+  }
+
   /** A page of the feed. `snapshot` is set on the last page of a flush. */
   publish(changes: readonly Change[], snapshot: Snapshot | undefined): void {
     for (const change of changes) this.#route(change);

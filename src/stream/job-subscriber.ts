@@ -49,7 +49,7 @@ export class JobSubscriber implements Subscriber {
 
   flush(): void {
     if (!this.#isLive || !this.#stream) return;
-    this.#stream.send(this.#frames);
+    this.#stream.send(this.#frames, this.#frames.length);
     this.#frames = [];
     if (this.#isEnding) this.#stream.end();
   }
@@ -78,7 +78,8 @@ export class JobSubscriber implements Subscriber {
     if (!stream) return;
     let known = replay;
     while (stream.isOpen && !this.#isEnding) {
-      await stream.sendPaced(this.#frames.splice(0));
+      const frames = this.#frames.splice(0);
+      await stream.sendPaced(frames, frames.length);
       const isComplete = known !== undefined && this.#sent >= known.version && !this.#parkedTooMany;
       if (isComplete && !this.#hasHole()) break;
       this.#parkedTooMany = false;

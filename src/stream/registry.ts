@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { JobcastError } from "../errors.ts";
-import type { CutReason, EventStream } from "./event-stream.ts";
+import type { CutReason, EventKind, EventStream } from "./event-stream.ts";
 import { eventFrame } from "./frames.ts";
 
 export type Transport = "sse" | "long-poll";
@@ -21,6 +21,10 @@ export type StreamStatistics = {
   readonly opened: number;
   readonly refused: number;
   readonly cut: Readonly<Record<CutReason, number>>;
+  /** Events of jobs and batches that clients were sent, on streams and as answers to long polls. */
+  readonly delivered: number;
+  /** Those of them that were read back for streams that began or came back. */
+  readonly replayed: number;
 };
 
 /** A place among the open streams; `release` gives it back and may be called twice. */
@@ -49,6 +53,8 @@ export class StreamRegistry {
   readonly #attended = new Set<Attended>();
   #opened = 0;
   #refused = 0;
+  #delivered = 0;
+  #replayed = 0;
   #timer: NodeJS.Timeout | undefined;
   readonly #draining = new AbortController();
 
@@ -125,6 +131,11 @@ export class StreamRegistry {
     this.#cut[reason] += 1;
   }
 
+  countEvents(kind: EventKind, count: number): void {
+    this.#delivered += count;
+    if (kind === "replayed") this.#replayed += count;
+  }
+
   /** Milliseconds before a client comes back: never the same for two, so that they don't come in step. */
   retryMs(): number {
     return jittered(this.#options.retryMs);
@@ -137,6 +148,8 @@ export class StreamRegistry {
       opened: this.#opened,
       refused: this.#refused,
       cut: { ...this.#cut },
+      delivered: this.#delivered,
+      replayed: this.#replayed,
     };
   }
 

@@ -58,10 +58,12 @@ export class ScopeSubscriber implements Subscriber {
     if (!last) return;
     const before = this.#frames;
     this.#frames = [];
-    if (snapshot) this.#stream?.send([...before, idFrame(this.#cursor(snapshot)), last]);
-    else {
+    if (snapshot) {
+      const frames = [...before, idFrame(this.#cursor(snapshot)), last];
+      this.#stream?.send(frames, before.length + 1);
+    } else {
       // More of this flush follows, and its id belongs to its last event, which may be this one.
-      this.#stream?.send(before);
+      this.#stream?.send(before, before.length);
       this.#frames.push(last);
     }
   }
@@ -69,7 +71,7 @@ export class ScopeSubscriber implements Subscriber {
   /** Sends what was read already, then whatever came meanwhile, then what is live. */
   async begin(stream: EventStream, first: ScopeRead, isReset: boolean): Promise<void> {
     this.#stream = stream;
-    await stream.sendPaced(this.#toFrames(first, isReset));
+    await stream.sendPaced(this.#toFrames(first, isReset), first.changes.length);
     let known: ScopeRead = first;
     while (this.#parkedTooMany && stream.isOpen) {
       this.#parkedTooMany = false;
@@ -78,7 +80,7 @@ export class ScopeSubscriber implements Subscriber {
       if (!missed) return;
       known = missed.read;
       if (missed.isReset || known.changes.length > 0) {
-        await stream.sendPaced(this.#toFrames(known, missed.isReset));
+        await stream.sendPaced(this.#toFrames(known, missed.isReset), known.changes.length);
       }
     }
     this.#seen = known.snapshot;
