@@ -18,6 +18,7 @@ beforeEach(() => {
 
 const ann = signToken({ sub: "ann" });
 const bob = signToken({ sub: "bob" });
+const long = signToken({ sub: "ann", note: "a".repeat(20_000) });
 const bad = `${ann.slice(0, -4)}AAAA`;
 
 function get(path: string, headers: Record<string, string> = {}) {
@@ -172,6 +173,7 @@ describe("the place of a token", () => {
     ["two tokens and a comma", { authorization: `Bearer ${ann},Bearer ${ann}` }],
     ["100 KB", { authorization: `Bearer ${"a".repeat(100_000)}` }],
     ["100 KB of dots", { authorization: `Bearer ${".".repeat(100_000)}` }],
+    ["too long a token, even a good one", { authorization: `Bearer ${long}` }],
     ["two different cookies", { cookie: `jobcast_token=${ann}; jobcast_token=${bob}` }],
     ["a cookie that is no token", { cookie: "jobcast_token=%00" }],
   ])("is refused when it holds %s", async (_, headers) => {
