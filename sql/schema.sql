@@ -1124,7 +1124,7 @@ begin
     return query
     with patch as (
       select p.ord::integer as item, (p.patch ->> 'id')::uuid as id, p.patch,
-        row_number() over (partition by p.patch ->> 'id' order by p.ord) as round
+        row_number() over (partition by (p.patch ->> 'id')::uuid order by p.ord) as round
       from jsonb_array_elements(update_jobs.patches) with ordinality p (patch, ord)
     ),
     judged as (

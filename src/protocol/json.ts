@@ -18,6 +18,7 @@ function firstProblem(value: unknown, depth: number): string | undefined {
   if (typeof value === "string") {
     return isStorableText(value) ? undefined : "contains NUL or half a surrogate pair";
   }
+  if (typeof value === "number" && !Number.isFinite(value)) return "is beyond every double";
   if (typeof value !== "object" || value === null) return undefined;
   if (depth === 0) return `is nested more than ${MAX_DEPTH} levels deep`;
   for (const [key, member] of Object.entries(value)) {

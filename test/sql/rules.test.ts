@@ -245,7 +245,7 @@ describe("update_jobs", () => {
     const id = await createJob();
     const patches = [
       { id, message: "one" },
-      { id, message: "two" },
+      { id: id.toUpperCase(), message: "two" },
       { id, message: "three" },
     ];
     const rows = await database.query(
