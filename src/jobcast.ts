@@ -20,6 +20,8 @@ import { createEventsRouter } from "./http/events-routes.ts";
 import { createHealthRouter, type Readiness } from "./http/health-routes.ts";
 import { createJobUpdatesRouter } from "./http/job-updates-routes.ts";
 import { createJobsRouter } from "./http/jobs-routes.ts";
+import { createMetricsRouter } from "./http/metrics-routes.ts";
+import { createStatsRouter, type StatisticsSource } from "./http/stats-routes.ts";
 import { createStreamTokenMint } from "./http/stream-token.ts";
 import { createStreamTokensRouter } from "./http/stream-tokens-routes.ts";
 import { createLog, type Logger, requestLogOptions } from "./log.ts";
@@ -77,12 +79,23 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     connectionString: options.listenDatabaseUrl ?? databaseUrl,
     mode: options.feed === "poll" ? "poll" : "bell",
     pool,
-    onPage: ({ changes, snapshot }) => hub.publish(changes, snapshot),
+    onPage: ({ changes, snapshot }) => {
+      changesRead += changes.length;
+      hub.publish(changes, snapshot);
+    },
     onEpochChange: () => registry.closeAll("database_changed"),
     log,
   });
+  let changesRead = 0;
   const sweeper = createSweeper(pool, log);
   let phase: "new" | "started" | "draining" | "stopped" = "new";
+
+  const statistics: StatisticsSource = {
+    streams: () => registry.statistics(),
+    subscriptions: () => ({ topics: hub.topicCount, subscribers: hub.subscriberCount }),
+    listener: () => listener.state(),
+    changes: () => changesRead,
+  };
 
   function readiness(): Readiness {
     const { isHealthy, ...listening } = listener.state();
@@ -109,8 +122,8 @@ export function createJobcast(given: JobcastOptions): Jobcast {
       if (phase === "stopped") return;
       phase = "stopped";
       registry.stop();
-      await Promise.all([sweeper.stop(), listener.stop()]);
-      await pool.end();
+      // The pool with them: it cuts what hangs, and the sweeper waits for its query.
+      await Promise.all([sweeper.stop(), listener.stop(), pool.end()]);
     },
     statistics: () => registry.statistics(),
   };
@@ -125,7 +138,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
       requestLog: pinoHttp({ ...requestLogOptions, logger: log }),
       auth: createAuth({ jwt, streamTokenKey, publicUrl, corsOrigins, log }),
       routers: {
-        open: [createHealthRouter({ readiness })],
+        open: [createHealthRouter({ readiness }), createMetricsRouter(statistics)],
         streams: [
           createEventsRouter({
             hub,
@@ -139,6 +152,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
           }),
         ],
         api: [
+          createStatsRouter(statistics),
           createJobsRouter({ jobs, publicUrl }),
           createJobUpdatesRouter({ jobs, publicUrl }),
           createCreditsRouter({ credits: createCreditStore(db) }),

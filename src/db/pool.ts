@@ -1,3 +1,4 @@
+import { Socket } from "node:net";
 import pg from "pg";
 
 /** int8 as number: versions, xids and counts stay far below 2^53. */
@@ -22,15 +23,55 @@ export function connectionConfig(connectionString: string, name: string): pg.Cli
   };
 }
 
+/** How long the queries that run may still take when the pool ends. */
+const END_MS = 1_000;
+
 /** The pool of the API and of the replays. Errors of idle connections are logged, not thrown. */
 export function createPool(
   connectionString: string,
   options: { max?: number; onError: (error: Error) => void },
 ): pg.Pool {
-  const pool = new pg.Pool({
+  const pool = new BoundedPool({
     ...connectionConfig(connectionString, "jobcast"),
     max: options.max ?? 10,
   });
   pool.on("error", options.onError);
   return pool;
+}
+
+/** A pool that ends in time, also while the database does not answer; it may be ended twice. */
+class BoundedPool extends pg.Pool {
+  readonly #sockets: Set<Socket>;
+  #ending: Promise<void> | undefined;
+
+  constructor(config: pg.PoolConfig) {
+    const sockets = new Set<Socket>();
+    const stream = () => {
+      const socket = new Socket();
+      sockets.add(socket);
+      return socket.once("close", () => sockets.delete(socket));
+    };
+    super({ ...config, stream });
+    this.#sockets = sockets;
+  }
+
+  override end(): Promise<void>;
+  override end(callback: () => void): void;
+  override end(callback?: () => void): Promise<void> | void {
+    this.#ending ??= this.#end();
+    if (!callback) return this.#ending;
+    void this.#ending.then(callback);
+  }
+
+  /** The driver waits for every query and every attempt to connect, however long it hangs. */
+  async #end(): Promise<void> {
+    const cut = () => {
+      for (const socket of this.#sockets) socket.destroy();
+    };
+    const timer = setTimeout(cut, END_MS);
+    await super.end();
+    clearTimeout(timer);
+    // Idle ones have sent their goodbye, and a peer that is gone never answers it.
+    for (const socket of this.#sockets) socket.destroySoon();
+  }
 }
