@@ -1,17 +1,23 @@
-import { randomUUID } from "node:crypto";
 import { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type pg from "pg";
 import pgListen from "pg-listen";
 import { backoff } from "./backoff.ts";
+import { Probe } from "./probe.ts";
 
 export const CHANNEL = "jobcast";
 
-/** How long LISTEN may take, and how long our own ring may be on its way. */
+/** How long LISTEN may take. */
 const ANSWER_MS = 5_000;
 
 /** How often the bell is tested. */
 const PROBE_MS = 10_000;
+
+/** How soon it is tested again when the ring could not even be sent. */
+const UNSENT_MS = 1_000;
+
+/** How long a connection is trusted that nobody could test. */
+const UNPROVEN_MS = 30_000;
 
 /** Where the listener tells what it survived. */
 export type FeedLog = { warn(details: object, message: string): void };
@@ -20,6 +26,7 @@ export type Doorbell = {
   /** Whether our own ring was heard lately: not only connected, but really listening. */
   readonly isListening: boolean;
   start(): void;
+  /** At once, whatever the connection is doing. */
   stop(): Promise<void>;
 };
 
@@ -31,11 +38,10 @@ export type Doorbell = {
  * reconnects here: each connection is a fresh subscriber on a socket of ours, which can be
  * destroyed at once, and a ring of our own through another connection proves that it hears.
  * That also finds what LISTEN itself reports as success: a pooler, a standby that was promoted.
- *
- * @param ring sends a notification with this payload on the channel, by another connection
  */
 export function createDoorbell(options: {
   config: pg.ClientConfig;
+  /** Sends a notification with this payload on the channel, by another connection. */
   ring: (payload: string) => Promise<void>;
   onRing: () => void;
   onChange: (isListening: boolean) => void;
@@ -44,6 +50,7 @@ export function createDoorbell(options: {
   const { config, log } = options;
   const stopping = new AbortController();
   let isListening = false;
+  let attempt = 0;
   let running: Promise<void> | undefined;
 
   function setListening(value: boolean): void {
@@ -54,64 +61,54 @@ export function createDoorbell(options: {
 
   /** One connection, from its beginning to its end. */
   async function listen(): Promise<never> {
-    const socket = new Socket();
-    const probes = new Map<string, () => void>();
+    const socket = new Socket({ signal: stopping.signal });
+    const lost = new AbortController();
+    const probe = new Probe(options.ring);
     const subscriber = pgListen.default(
-      { ...config, stream: () => socket },
+      { ...config, query_timeout: ANSWER_MS, stream: () => socket },
       {
         // Its loop runs while attempt < retryLimit and begins at 1: it never reconnects by itself.
         retryLimit: 1,
-        paranoidChecking: false,
+        // A query now and then, or idle_session_timeout ends the session: hearing is no activity.
+        paranoidChecking: PROBE_MS,
         parse: (payload) => payload,
       },
     );
-    const failed = new Promise<never>((_, reject) => {
-      subscriber.events.on("error", (error) => {
-        setListening(false);
-        reject(error);
-      });
-    });
-    failed.catch(() => undefined); // awaited below, in each race
+    subscriber.events.on("error", (cause) =>
+      lost.abort(new Error("the connection that listens was lost", { cause })),
+    );
     subscriber.notifications.on(CHANNEL, (payload) => {
-      const heard = probes.get(String(payload));
-      if (heard) heard();
-      else options.onRing();
+      if (!probe.take(String(payload))) options.onRing();
     });
     try {
-      await Promise.race([subscriber.connect(), failed]);
-      await Promise.race([subscriber.listenTo(CHANNEL), failed]);
-      for (;;) {
-        await Promise.race([hearOwnRing(probes), failed]);
-        setListening(true);
-        attempt = 0;
-        await Promise.race([delay(PROBE_MS, undefined, { signal: stopping.signal }), failed]);
-      }
+      await subscriber.connect();
+      await subscriber.listenTo(CHANNEL);
+      await keepProving(probe, lost.signal);
+      throw lost.signal.reason;
     } finally {
       setListening(false);
       socket.destroy();
     }
   }
 
-  async function hearOwnRing(probes: Map<string, () => void>): Promise<void> {
-    const token = randomUUID();
-    const timer = new AbortController();
-    try {
-      const heard = new Promise<void>((resolve) => probes.set(token, resolve));
-      const tooLate = delay(ANSWER_MS, undefined, { signal: timer.signal }).then(() => {
-        throw new Error(
-          `our own notification was not heard within ${ANSWER_MS} ms: LISTEN does not work through a transaction pooler or on a standby (set LISTEN_DATABASE_URL to a direct connection, or FEED=poll)`,
-        );
-      });
-      tooLate.catch(() => undefined); // aborted when it was heard
-      await Promise.race([options.ring(token), tooLate]);
-      await Promise.race([heard, tooLate]);
-    } finally {
-      timer.abort();
-      probes.delete(token);
+  /** Rings and hears it, time after time, until the connection is lost. */
+  async function keepProving(probe: Probe, lost: AbortSignal): Promise<void> {
+    let provenAt = Date.now();
+    while (!lost.aborted) {
+      const { unsent } = await probe.send(lost);
+      if (unsent === undefined) {
+        provenAt = Date.now();
+        attempt = 0;
+        setListening(true);
+      } else {
+        log.warn({ err: unsent }, "the doorbell could not be tested");
+        if (Date.now() - provenAt > UNPROVEN_MS) throw unsent;
+      }
+      const pause = unsent === undefined ? PROBE_MS : UNSENT_MS;
+      await delay(pause, undefined, { signal: lost }).catch(() => undefined); // lost: stop waiting
     }
   }
 
-  let attempt = 0;
   async function run(): Promise<void> {
     while (!stopping.signal.aborted) {
       try {
