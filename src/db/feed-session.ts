@@ -55,12 +55,14 @@ const READ = `
  * Opens the session that the feed reads with.
  * @param poolers whether the connection may go through a transaction pooler, where session
  *   settings would leak to others
+ * @param signal ends the session at once, also while it is being opened
  */
 export async function openFeedSession(
   connectionString: string,
-  { poolers = false }: { poolers?: boolean } = {},
+  { poolers = false, signal }: { poolers?: boolean; signal: AbortSignal },
 ): Promise<FeedSession> {
-  const socket = new Socket();
+  signal.throwIfAborted();
+  const socket = new Socket({ signal });
   const client = new pg.Client({
     ...connectionConfig(connectionString, "jobcast feed"),
     query_timeout: READ_TIMEOUT_MS,

@@ -19,7 +19,8 @@ export type FeedState = "connecting" | "awake" | "dozing" | "asleep";
 export type FeedOptions = {
   /** `bell` waits for rings whenever the doorbell works; `poll` reads on a timer and needs no LISTEN. */
   mode: "bell" | "poll";
-  openSession: () => Promise<FeedSession>;
+  /** The signal ends the session, and the attempt to open it. */
+  openSession: (signal: AbortSignal) => Promise<FeedSession>;
   /** Required in mode `bell`; its onRing and onChange call `ring()` and `wake()`. */
   doorbell?: Doorbell;
   /** A page of changes, in order. The last page of a read carries its snapshot. Must not throw. */
@@ -75,8 +76,7 @@ export class Feed {
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
-    this.#session?.destroy(); // a read may hang on a connection that is half gone
+    this.#stopping.abort(); // ends the session too: a read may hang on a connection that is half gone
     this.ring();
     await this.#running;
   }
@@ -109,13 +109,14 @@ export class Feed {
   }
 
   async #connect(): Promise<FeedSession> {
-    const session = await this.#options.openSession();
-    void session.closed.then(() => session === this.#session && this.ring());
+    const session = await this.#options.openSession(this.#stopping.signal);
     this.#session = session;
+    void session.closed.then(() => session === this.#session && this.ring());
     if (this.#epoch !== session.epoch) {
+      // The snapshot first: with a new epoch and an old snapshot nothing would be right again.
+      this.#since = await session.currentSnapshot();
       const isFirst = this.#epoch === undefined;
       this.#epoch = session.epoch;
-      this.#since = await session.currentSnapshot();
       if (!isFirst) this.#options.onEpochChange(session.epoch);
     }
     this.#state = "awake";

@@ -49,7 +49,7 @@ export function createListener(options: {
   });
   const feed = new Feed({
     mode,
-    openSession: () => openFeedSession(connectionString, { poolers: isPolling }),
+    openSession: (signal) => openFeedSession(connectionString, { poolers: isPolling, signal }),
     doorbell,
     onPage: options.onPage,
     onEpochChange: options.onEpochChange,
