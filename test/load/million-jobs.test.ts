@@ -131,7 +131,7 @@ describe("the plans of the list", () => {
     const queries: { sql: string; parameters: readonly unknown[] }[] = [];
     const db = new Kysely<DB>({
       dialect: new PostgresDialect({ pool }),
-      log: ({ query }) => queries.push(query),
+      log: ({ query }) => void queries.push(query),
     });
     await listJobs(db, filter, { limit: 50, ...page });
     expect(queries.length).toBeGreaterThan(0);

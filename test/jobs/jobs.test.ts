@@ -1,0 +1,136 @@
+import express from "express";
+import { CamelCasePlugin, Kysely, PostgresDialect } from "kysely";
+import pg from "pg";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { createJobcast, jobs } from "../../src/index.ts";
+import { createLog } from "../../src/log.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { serveHttp } from "../support/http-fixture.ts";
+import { startTestServer, type TestServer } from "../support/server.ts";
+import { openStream, type StreamClient } from "../support/stream-client.ts";
+import { signToken, TEST_SECRET } from "../support/tokens.ts";
+
+let database: TestDatabase;
+let server: TestServer;
+let stream: StreamClient;
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  server = await startTestServer({ databaseUrl: database.url });
+  stream = await openStream({ url: server.url, path: "/v1/events", token: server.token() });
+  await stream.next((event) => event.type === "ready");
+});
+
+afterEach(async () => {
+  await stream.close();
+  await server.stop();
+  await database.drop();
+});
+
+const next = async () => {
+  const { data } = await stream.next((event) => event.type === "status");
+  return JSON.parse(data) as Record<string, unknown>;
+};
+
+describe("jobs in a transaction of node-postgres", () => {
+  it("streams what is committed, and all of its versions", async () => {
+    const client = await database.connect();
+    await client.query("begin");
+    const job = await jobs.create(client, { ownerId: "alice", type: "image", params: [1, "a"] });
+    expect(job).toMatchObject({ status: "pending", version: 1, params: [1, "a"], source: "app" });
+    await jobs.start(client, job.id, { stage: "loading" });
+    await jobs.progress(client, job.id, 40, { counts: { total: 5, completed: 2, failed: 0 } });
+    await jobs.complete(client, job.id, [{ url: "a" }], { attempt: 1 });
+    await client.query("commit");
+
+    expect(await next()).toMatchObject({ jobId: job.id, version: 1, source: "app" });
+    expect(await next()).toMatchObject({ version: 2, status: "processing", stage: "loading" });
+    expect(await next()).toMatchObject({ version: 3, progress: 40, counts: { completed: 2 } });
+    expect(await next()).toMatchObject({ version: 4, status: "completed", result: [{ url: "a" }] });
+  });
+
+  it("shows nobody what was rolled back", async () => {
+    const client = await database.connect();
+    await client.query("begin");
+    const lost = await jobs.create(client, { ownerId: "alice", type: "image" });
+    await jobs.fail(client, lost.id, { code: "x", message: "y" });
+    await client.query("rollback");
+    const kept = await jobs.create(client, { ownerId: "alice", type: "image" });
+    // The first that the stream shows is the one that was kept.
+    expect(await next()).toMatchObject({ jobId: kept.id, version: 1 });
+    expect(await jobs.get(client, lost.id)).toBeUndefined();
+  });
+
+  it("rejects with the stable code of the rule that was broken", async () => {
+    const client = await database.connect();
+    const { id } = await jobs.create(client, { ownerId: "alice", type: "image" });
+    await jobs.cancel(client, id, "enough");
+    await expect(jobs.complete(client, id)).rejects.toMatchObject({ code: "JC001" });
+    expect(await jobs.retry(client, id)).toMatchObject({ attempt: 2, status: "pending" });
+    await expect(jobs.start(client, id, { attempt: 1 })).rejects.toMatchObject({ code: "JC003" });
+    await expect(
+      jobs.create(client, { ownerId: "alice", type: "image", credits: 5 }),
+    ).rejects.toMatchObject({ code: "JC004" });
+  });
+});
+
+describe("jobs in a transaction of Kysely", () => {
+  it("is part of the application's transaction, whatever its types and plugins", async () => {
+    type Application = { prompts: { jobId: string; text: string } };
+    const pool = new pg.Pool({ connectionString: database.url });
+    const db = new Kysely<Application>({
+      dialect: new PostgresDialect({ pool }),
+      plugins: [new CamelCasePlugin()],
+    });
+    await database.query("create table prompts (job_id uuid not null, text text not null)");
+
+    const failing = db.transaction().execute(async (trx) => {
+      const job = await jobs.create(trx, { ownerId: "alice", type: "image" });
+      await trx.insertInto("prompts").values({ jobId: job.id, text: "a sunset" }).execute();
+      throw new Error("the application changed its mind");
+    });
+    await expect(failing).rejects.toThrow("changed its mind");
+
+    const id = await db.transaction().execute(async (trx) => {
+      const job = await jobs.create(trx, { ownerId: "alice", type: "image", title: "A sunset" });
+      await trx.insertInto("prompts").values({ jobId: job.id, text: "a sunset" }).execute();
+      return (await jobs.progress(trx, job.id, 10)).id;
+    });
+    expect(await next()).toMatchObject({ jobId: id, version: 1 });
+    expect(await next()).toMatchObject({ jobId: id, version: 2, progress: 10 });
+    expect(await database.query("select job_id from prompts")).toEqual([{ job_id: id }]);
+    await db.destroy();
+  });
+});
+
+describe("jobcast inside an Express application", () => {
+  it("serves its routes under the prefix that it was mounted at, with its defaults", async () => {
+    const jobcast = createJobcast({
+      databaseUrl: database.url,
+      jwt: { secret: TEST_SECRET },
+      log: createLog("silent"),
+    });
+    await jobcast.start();
+    const app = express();
+    app.get("/own", (_req, res) => void res.send("own"));
+    app.use("/jobcast", jobcast.app);
+    const http = await serveHttp(app);
+    try {
+      const { id } = await jobs.create(await database.connect(), { ownerId: "bob", type: "image" });
+      const token = signToken({ sub: "bob" });
+      const mounted = await openStream({
+        url: http.url,
+        path: `/jobcast/v1/jobs/${id}/events`,
+        token,
+      });
+      expect(await mounted.next()).toMatchObject({ type: "status", lastEventId: "1" });
+      await mounted.close();
+      expect(await (await fetch(`${http.url}/own`)).text()).toBe("own");
+      expect((await fetch(`${http.url}/jobcast/v1/nothing`)).status).toBe(404);
+    } finally {
+      await jobcast.drain(0);
+      await jobcast.stop();
+      await http.close();
+    }
+  });
+});
