@@ -21,8 +21,14 @@ const READ_TIMEOUT_MS = 5_000;
 /** The first page of a catch-up sorts everything that was missed. */
 const CATCH_UP_TIMEOUT_MS = 120_000;
 
-/** One page of what became visible; `snapshot` is set on the last page, and is the next `since`. */
-export type FeedPage = { readonly changes: readonly Change[]; readonly snapshot?: Snapshot };
+/** One page of what became visible. */
+export type FeedPage = {
+  readonly changes: readonly Change[];
+  /** What was read with the last page: the next `since`. */
+  readonly snapshot?: Snapshot;
+  /** With the last page: every transaction with a lower id has ended and was read. */
+  readonly endedBelow?: number;
+};
 
 export type FeedSession = {
   /** Names this database in cursors: a snapshot means nothing to another cluster, timeline or database. */
@@ -32,8 +38,12 @@ export type FeedSession = {
   currentSnapshot(): Promise<Snapshot>;
   /** Everything that committed since, each job's versions ascending. */
   read(since: Snapshot): AsyncGenerator<FeedPage>;
-  /** Takes the sleepers' lock in shared mode: from the next commit on, writers ring. */
-  lockBell(): Promise<void>;
+  /**
+   * Takes the sleepers' lock in shared mode: whoever writes from now on rings.
+   * @returns the id below which writers may not ring, because they looked before; undefined when
+   *   somebody holds the lock against us: a writer for a moment, or a stranger for as long as he likes
+   */
+  lockBell(): Promise<number | undefined>;
   unlockBell(): Promise<void>;
   /** At once, without a goodbye: the peer may be gone. */
   destroy(): void;
@@ -101,18 +111,27 @@ function statements(client: pg.Client): Omit<FeedSession, "epoch" | "closed" | "
         yield* readPages(client, parameter);
         return;
       }
-      yield {
-        changes: rows.filter(hasChange).map(toChange),
-        snapshot: parseSnapshot(rows[0]?.snapshot ?? ""),
-      };
+      yield { changes: rows.filter(hasChange).map(toChange), ...endOfRead(rows[0]?.snapshot) };
     },
     async lockBell() {
-      await client.query("select pg_advisory_lock_shared(jobcast.bell_lock())");
+      const { rows } = await client.query(
+        "select pg_try_advisory_lock_shared(jobcast.bell_lock()) as is_locked",
+      );
+      if (!rows[0].is_locked) return undefined;
+      // An id of our own is above that of everybody who may have looked before. The end of a
+      // snapshot is not: it leaves out those that run and are newer than the last that ended.
+      const own = await client.query("select pg_current_xact_id()::text as xid");
+      return Number(own.rows[0].xid);
     },
     async unlockBell() {
       await client.query("select pg_advisory_unlock_shared(jobcast.bell_lock())");
     },
   };
+}
+
+function endOfRead(text = ""): Required<Omit<FeedPage, "changes">> {
+  const snapshot = parseSnapshot(text);
+  return { snapshot, endedBelow: snapshot.xmin };
 }
 
 /** After a long absence: one snapshot, read in pages, so that memory stays bounded. */
@@ -127,7 +146,7 @@ async function* readPages(client: pg.Client, since: string): AsyncGenerator<Feed
       const page = await query(`fetch ${PAGE} from changes`);
       const changes = page.rows.map(toChange);
       if (changes.length < PAGE) {
-        yield { changes, snapshot: parseSnapshot(rows[0].snapshot) };
+        yield { changes, ...endOfRead(rows[0].snapshot) };
         return;
       }
       yield { changes };

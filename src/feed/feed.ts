@@ -1,5 +1,5 @@
 import type { FeedPage, FeedSession } from "../db/feed-session.ts";
-import { hasPassed, type Snapshot } from "../protocol/snapshot.ts";
+import type { Snapshot } from "../protocol/snapshot.ts";
 import { backoff } from "./backoff.ts";
 import type { Doorbell, FeedLog } from "./doorbell.ts";
 
@@ -43,8 +43,9 @@ export class Feed {
   #state: FeedState = "connecting";
   #since: Snapshot | undefined;
   #epoch: string | undefined;
-  /** What was in flight when the sleepers' lock was taken: asleep once `since` has passed it. */
-  #dozingUntil: Snapshot | undefined;
+  /** Writers below this id may not ring; asleep once all of them have ended and were read. */
+  #ringsFrom = Number.POSITIVE_INFINITY;
+  #endedBelow = 0;
   #lastReadAt: number | undefined;
   #rung = false;
   #ringWaiting: (() => void) | undefined;
@@ -126,8 +127,7 @@ export class Feed {
   #disconnected(): void {
     this.#session?.destroy();
     this.#session = undefined;
-    this.#dozingUntil = undefined; // the lock went with the session
-    this.#state = "connecting";
+    this.#state = "connecting"; // the lock went with the session
   }
 
   async #read(session: FeedSession): Promise<void> {
@@ -136,6 +136,7 @@ export class Feed {
     for await (const page of session.read(this.#since)) {
       this.#options.onPage(page);
       if (page.snapshot) this.#since = page.snapshot;
+      if (page.endedBelow) this.#endedBelow = page.endedBelow;
     }
     this.#lastReadAt = Date.now();
   }
@@ -146,15 +147,14 @@ export class Feed {
     if (!maySleep) {
       if (this.#state === "awake") return;
       await session.unlockBell();
-      this.#dozingUntil = undefined;
       this.#state = "awake";
     } else if (this.#state === "awake") {
-      await session.lockBell();
-      this.#dozingUntil = await session.currentSnapshot();
+      const ringsFrom = await session.lockBell();
+      if (ringsFrom === undefined) return;
+      this.#ringsFrom = ringsFrom;
       this.#state = "dozing";
-    } else if (this.#state === "dozing" && this.#since && this.#dozingUntil) {
-      // Every writer that looked before the lock was taken, and so may not ring, has ended and was read.
-      if (hasPassed(this.#since, this.#dozingUntil)) this.#state = "asleep";
+    } else if (this.#state === "dozing" && this.#endedBelow > this.#ringsFrom) {
+      this.#state = "asleep";
     }
   }
 
