@@ -7,8 +7,10 @@ import {
   CHANGE_COLUMNS,
   hasChange,
   type MaybeChangeRow,
+  NEWEST_XID,
   notVisibleIn,
   toChange,
+  upTo,
 } from "./changes.ts";
 import { connectionConfig } from "./pool.ts";
 
@@ -101,17 +103,21 @@ export async function openFeedSession(
 function statements(client: pg.Client): Omit<FeedSession, "epoch" | "closed" | "destroy"> {
   return {
     async currentSnapshot() {
-      const { rows } = await client.query("select pg_current_snapshot()::text as snapshot");
-      return parseSnapshot(rows[0].snapshot);
+      const { rows } = await client.query(
+        `select pg_current_snapshot()::text as snapshot, ${NEWEST_XID} as newest`,
+      );
+      const { snapshot, newest } = rows[0];
+      return upTo(newest === null ? null : Number(newest), parseSnapshot(snapshot));
     },
     async *read(since) {
       const parameter = formatSnapshot(since);
       const { rows } = await client.query<MaybeChangeRow<{ snapshot: string }>>(READ, [parameter]);
       if (rows.length > PAGE) {
-        yield* readPages(client, parameter);
+        yield* readPages(client, since);
         return;
       }
-      yield { changes: rows.filter(hasChange).map(toChange), ...endOfRead(rows[0]?.snapshot) };
+      const changes = rows.filter(hasChange).map(toChange);
+      yield { changes, ...endOfRead(newestXid(since, changes), rows[0]?.snapshot ?? "") };
     },
     async lockBell() {
       const { rows } = await client.query(
@@ -129,24 +135,29 @@ function statements(client: pg.Client): Omit<FeedSession, "epoch" | "closed" | "
   };
 }
 
-function endOfRead(text = ""): Required<Omit<FeedPage, "changes">> {
+function newestXid(since: Snapshot, changes: readonly Change[]): number {
+  return changes.reduce((newest, { xid }) => Math.max(newest, xid), since.xmax - 1);
+}
+
+function endOfRead(newest: number, text: string): Required<Omit<FeedPage, "changes">> {
   const snapshot = parseSnapshot(text);
-  return { snapshot, endedBelow: snapshot.xmin };
+  return { snapshot: upTo(newest, snapshot), endedBelow: snapshot.xmin };
 }
 
 /** After a long absence: one snapshot, read in pages, so that memory stays bounded. */
-async function* readPages(client: pg.Client, since: string): AsyncGenerator<FeedPage> {
+async function* readPages(client: pg.Client, since: Snapshot): AsyncGenerator<FeedPage> {
   const query = (text: string, values?: string[]) =>
     client.query({ text, values, query_timeout: CATCH_UP_TIMEOUT_MS } as pg.QueryConfig);
   await client.query("begin isolation level repeatable read read only");
   try {
     const { rows } = await client.query("select pg_current_snapshot()::text as snapshot");
-    await query(`declare changes no scroll cursor for ${NEW_CHANGES}`, [since]);
-    for (;;) {
+    await query(`declare changes no scroll cursor for ${NEW_CHANGES}`, [formatSnapshot(since)]);
+    for (let newest = since.xmax - 1; ; ) {
       const page = await query(`fetch ${PAGE} from changes`);
       const changes = page.rows.map(toChange);
+      newest = Math.max(newest, newestXid(since, changes));
       if (changes.length < PAGE) {
-        yield { changes, ...endOfRead(rows[0].snapshot) };
+        yield { changes, ...endOfRead(newest, rows[0].snapshot) };
         return;
       }
       yield { changes };

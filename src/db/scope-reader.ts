@@ -6,8 +6,10 @@ import {
   CHANGE_COLUMNS,
   hasChange,
   type MaybeChangeRow,
+  NEWEST_XID,
   notVisibleIn,
   toChange,
+  upTo,
 } from "./changes.ts";
 
 /** Changes, and the snapshot that saw them: whatever it did not see is still to come. */
@@ -31,16 +33,22 @@ function parameterOf(scope: Scope): string | readonly string[] {
 
 /** Reads many jobs for one subscriber: their present states, or what it missed. */
 export function createScopeReader(pool: Pool) {
-  async function read(changes: string, parameters: unknown[]): Promise<ScopeRead> {
-    const { rows } = await pool.query<MaybeChangeRow<{ snapshot: string }>>(
-      `select s.snapshot, c.*
-       from (select pg_current_snapshot()::text as snapshot) s
+  async function read(
+    changes: string,
+    parameters: unknown[],
+  ): Promise<ScopeRead & { end: number }> {
+    const { rows } = await pool.query<MaybeChangeRow<{ snapshot: string; newest: string | null }>>(
+      `select s.snapshot, s.newest, c.*
+       from (select pg_current_snapshot()::text as snapshot, ${NEWEST_XID} as newest) s
        left join lateral (${changes}) c on true`,
       parameters,
     );
+    const newest = rows[0]?.newest ?? null;
+    const snapshot = parseSnapshot(rows[0]?.snapshot ?? "");
     return {
       changes: rows.filter(hasChange).map(toChange),
-      snapshot: parseSnapshot(rows[0]?.snapshot ?? ""),
+      snapshot: upTo(newest === null ? null : Number(newest), snapshot),
+      end: snapshot.xmax,
     };
   }
 
@@ -73,7 +81,7 @@ export function createScopeReader(pool: Pool) {
          limit ${MAX_MISSED + 1}`,
         [parameterOf(scope), formatSnapshot(since)],
       );
-      if (missed.changes.length > MAX_MISSED || since.xmax > missed.snapshot.xmax) return undefined;
+      if (missed.changes.length > MAX_MISSED || since.xmax > missed.end) return undefined;
       return missed;
     },
   };
