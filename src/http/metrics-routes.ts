@@ -1,0 +1,141 @@
+import express, { type Router } from "express";
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import type { StatisticsSource } from "./stats-routes.ts";
+
+type Metric = {
+  readonly type: "gauge" | "counter";
+  /** Without the prefix `jobcast_`. */
+  readonly name: string;
+  readonly help: string;
+  /** The label whose values are the keys of what is read. */
+  readonly label?: string;
+  readonly read: () => number | Readonly<Record<string, number>>;
+};
+
+/**
+ * `GET /metrics` for Prometheus. Without a token, because scrapers seldom have one, and so without
+ * a word about owners: keep it from the public at the proxy.
+ */
+export function createMetricsRouter(source: StatisticsSource): Router {
+  // A registry of its own, because several of us may live in one process. It begins with the first
+  // scrape: to watch the event loop costs a timer, for which somebody should be there to look.
+  let registry: Registry | undefined;
+  const router = express.Router();
+  router.get("/metrics", async (_req, res) => {
+    registry ??= createRegistry(metricsOf(source));
+    const text = await registry.metrics();
+    res.set({ "Content-Type": registry.contentType, "Cache-Control": "no-store" }).send(text);
+  });
+  return router;
+}
+
+function metricsOf({ streams, subscriptions, listener, changes }: StatisticsSource): Metric[] {
+  return [
+    {
+      type: "gauge",
+      name: "streams_open",
+      help: "Streams that are open, and long polls that wait.",
+      label: "transport",
+      read: () => ({ sse: streams().open.sse, long_poll: streams().open["long-poll"] }),
+    },
+    {
+      type: "counter",
+      name: "streams_opened_total",
+      help: "Streams and long polls that were let in.",
+      read: () => streams().opened,
+    },
+    {
+      type: "counter",
+      name: "streams_refused_total",
+      help: "Streams and long polls that were one too many.",
+      read: () => streams().refused,
+    },
+    {
+      type: "counter",
+      name: "streams_cut_total",
+      help: "Clients that left too much unread (slow) or took nothing at all (stalled).",
+      label: "reason",
+      read: () => streams().cut,
+    },
+    {
+      type: "gauge",
+      name: "subscription_topics",
+      help: "Jobs, owners and batches that somebody watches.",
+      read: () => subscriptions().topics,
+    },
+    {
+      type: "counter",
+      name: "events_delivered_total",
+      help: "Events that clients were sent, on streams and as answers to long polls.",
+      read: () => streams().delivered,
+    },
+    {
+      type: "counter",
+      name: "events_replayed_total",
+      help: "Those of them that were read back for streams that began or came back.",
+      read: () => streams().replayed,
+    },
+    {
+      type: "counter",
+      name: "feed_changes_total",
+      help: "Changes that the listener has read, whoever watches them.",
+      read: changes,
+    },
+    {
+      type: "gauge",
+      name: "listener_healthy",
+      help: "1 while changes are read, and in time.",
+      read: () => Number(listener().isHealthy),
+    },
+    {
+      type: "gauge",
+      name: "listener_asleep",
+      help: "1 while the listener waits for the bell instead of reading on a timer.",
+      read: () => Number(listener().feed === "asleep"),
+    },
+    {
+      type: "gauge",
+      name: "listener_last_read_age_seconds",
+      help: "How long ago everything there was had been read; NaN before the first time.",
+      read: () => (listener().lastReadAgoMs ?? Number.NaN) / 1_000,
+    },
+  ];
+}
+
+function createRegistry(metrics: readonly Metric[]): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  for (const { type, name, help, label, read } of metrics) {
+    const options = {
+      name: `jobcast_${name}`,
+      help,
+      labelNames: label === undefined ? [] : [label],
+      registers: [registry],
+    };
+    if (type === "gauge") {
+      const gauge: Gauge = new Gauge({
+        ...options,
+        collect: () => forEach(label, read(), (labels, value) => gauge.set(labels, value)),
+      });
+    } else {
+      const counter: Counter = new Counter({
+        ...options,
+        collect() {
+          // The count is kept elsewhere; here it is only shown.
+          counter.reset();
+          forEach(label, read(), (labels, value) => counter.inc(labels, value));
+        },
+      });
+    }
+  }
+  return registry;
+}
+
+function forEach(
+  label: string | undefined,
+  reading: ReturnType<Metric["read"]>,
+  show: (labels: Record<string, string>, value: number) => void,
+): void {
+  if (typeof reading === "number") show({}, reading);
+  else for (const [key, value] of Object.entries(reading)) show({ [label ?? "key"]: key }, value);
+}

@@ -1,0 +1,49 @@
+import express, { type Router } from "express";
+import type { ListenerState } from "../feed/listener.ts";
+import type { Statistics } from "../protocol/statistics.ts";
+import type { StreamStatistics } from "../stream/registry.ts";
+import { callerOf, requireScope } from "./caller.ts";
+
+/** How many owners are named: the answer must not grow with the number of users. */
+const MAX_OWNERS = 100;
+
+/** Where the figures of this process come from; each is read when it is asked for. */
+export type StatisticsSource = {
+  streams(): StreamStatistics;
+  subscriptions(): { topics: number; subscribers: number };
+  listener(): ListenerState;
+  /** Changes that the feed has read since the process began. */
+  changes(): number;
+};
+
+/** `GET /v1/stats`, for those with the scope `stats:read`: it names owners. */
+export function createStatsRouter(source: StatisticsSource): Router {
+  const router = express.Router();
+  router.get("/v1/stats", (_req, res) => {
+    requireScope(callerOf(res), "stats:read");
+    res.json(readStatistics(source));
+  });
+  return router;
+}
+
+function readStatistics(source: StatisticsSource): Statistics {
+  const { open, openByOwner, opened, refused, cut, delivered, replayed } = source.streams();
+  const { feed, ...listener } = source.listener();
+  return {
+    streams: {
+      total: open.sse + open["long-poll"],
+      byTransport: { sse: open.sse, longPoll: open["long-poll"] },
+      byOwner: Object.entries(openByOwner)
+        .map(([ownerId, streams]) => ({ ownerId, streams }))
+        .sort((one, other) => other.streams - one.streams)
+        .slice(0, MAX_OWNERS),
+      opened,
+      refused,
+      cut,
+    },
+    subscriptions: source.subscriptions(),
+    listener: { ...listener, state: feed, changes: source.changes() },
+    events: { delivered, replayed },
+    process: { uptimeSeconds: process.uptime(), rssBytes: process.memoryUsage.rss() },
+  };
+}
