@@ -1,6 +1,7 @@
 import type { Express } from "express";
 import { pinoHttp } from "pino-http";
 import { createBatchReader } from "./db/batch-reader.ts";
+import { createCallbackStore } from "./db/callbacks.ts";
 import { createCreditStore } from "./db/credits.ts";
 import { createDatabase } from "./db/database.ts";
 import { createOwnerReader } from "./db/job-owners.ts";
@@ -15,6 +16,7 @@ import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
 import { createApp } from "./http/app.ts";
 import { createAuth } from "./http/auth.ts";
+import { createCallbacksRouter } from "./http/callbacks-routes.ts";
 import { createCreditsRouter } from "./http/credits-routes.ts";
 import { createEventsRouter } from "./http/events-routes.ts";
 import { createHealthRouter, type Readiness } from "./http/health-routes.ts";
@@ -41,6 +43,8 @@ export type JobcastOptions = {
     readonly audience?: string | undefined;
   };
   readonly publicUrl?: string | undefined;
+  /** Of providers that sign their callbacks after Standard Webhooks, each with `whsec_` in front. */
+  readonly callbackSecrets?: readonly string[] | undefined;
   readonly corsOrigins?: readonly string[];
   /** Default: a log of its own on the standard output, from level `info` on. */
   readonly log?: Logger;
@@ -131,6 +135,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
   function createRoutes(): Express {
     const { corsOrigins, publicUrl, jwt } = options;
     const streamTokenKey = createSigningKey(pool, "stream tokens");
+    const callbackKey = createSigningKey(pool, "callback tokens");
     const jobs = createJobStore(db);
     return createApp({
       log,
@@ -138,7 +143,15 @@ export function createJobcast(given: JobcastOptions): Jobcast {
       requestLog: pinoHttp({ ...requestLogOptions, logger: log }),
       auth: createAuth({ jwt, streamTokenKey, publicUrl, corsOrigins, log }),
       routers: {
-        open: [createHealthRouter({ readiness }), createMetricsRouter(statistics)],
+        open: [
+          createHealthRouter({ readiness }),
+          createMetricsRouter(statistics),
+          createCallbacksRouter({
+            callbacks: createCallbackStore(db),
+            key: callbackKey,
+            secrets: options.callbackSecrets ?? [],
+          }),
+        ],
         streams: [
           createEventsRouter({
             hub,

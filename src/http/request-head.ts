@@ -46,15 +46,21 @@ export const MAX_BODY = 1_048_576;
 
 /**
  * Refuses a body that says that it is too large, before it is read: the parser would first read it
- * to its end. And one that does not say that it is JSON, which a form of a foreign page cannot: a
- * browser would ask first, by a preflight.
+ * to its end.
  */
-export const checkBodyHead: RequestHandler = (req, _res, next) => {
-  const length = req.headers["content-length"];
-  if (Number(length) > MAX_BODY) {
+export function checkBodySize({ headers }: Request): void {
+  if (Number(headers["content-length"]) > MAX_BODY) {
     throw new JobcastError("payload_too_large", "The body of the request is larger than 1 MiB.");
   }
-  if (length !== "0" && req.is("application/json") === false) {
+}
+
+/**
+ * The same, and refuses a body that does not say that it is JSON, which a form of a foreign page
+ * cannot: a browser would ask first, by a preflight.
+ */
+export const checkBodyHead: RequestHandler = (req, _res, next) => {
+  checkBodySize(req);
+  if (req.headers["content-length"] !== "0" && req.is("application/json") === false) {
     throw new JobcastError("unsupported_media_type", "The body must be application/json.");
   }
   next();

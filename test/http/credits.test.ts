@@ -34,7 +34,7 @@ async function grant(body: object, key?: string, scope = "credits:grant") {
     },
     body: JSON.stringify(body),
   });
-  return { status: response.status, body: await response.json() };
+  return { status: response.status, body: (await response.json()) as { id: string } };
 }
 
 /** Leaves an owner with 100 granted, a job of 30 that failed and was retried, and one of 20. */

@@ -1,0 +1,51 @@
+import { createHmac, timingSafeEqual } from "node:crypto";
+
+/** How long a provider may take: more than its job, less than for ever. Seconds. */
+const LIFE_SECONDS = 7 * 24 * 3_600;
+
+/** `<attempt>.<expiry in base 36>.<HMAC-SHA256 in base64url>`; the expiry in seconds. */
+const TOKEN = /^(\d{1,10})\.([\da-z]{1,10})\.([\w-]{43})$/;
+
+export type CallbackLinks = (job: {
+  readonly id: string;
+  readonly attempt: number;
+}) => Promise<string>;
+
+export type CallbackLinksParts = {
+  /** What all processes on one database sign with. */
+  readonly key: () => Promise<Buffer>;
+  /** Where providers reach this server, without a slash at the end. Unset: links are paths. */
+  readonly publicUrl?: string | undefined;
+  /** Default: a week. */
+  readonly lifeSeconds?: number | undefined;
+};
+
+/**
+ * The URL that a provider is to call back, good for the job's present attempt: what a provider of
+ * an older attempt still sends changes nothing. Whoever has the URL can write the job.
+ */
+export function createCallbackLinks({
+  key,
+  publicUrl = "",
+  lifeSeconds = LIFE_SECONDS,
+}: CallbackLinksParts): CallbackLinks {
+  return async ({ id, attempt }) => {
+    const expiry = (Math.floor(Date.now() / 1_000) + lifeSeconds).toString(36);
+    const signature = sign(await key(), id, String(attempt), expiry);
+    return `${publicUrl}/v1/callbacks/${id}?token=${attempt}.${expiry}.${signature}`;
+  };
+}
+
+/** The attempt that a token is for; undefined when it is wrong, expired or another job's. */
+export function readCallbackToken(key: Buffer, jobId: string, token: string): number | undefined {
+  const [, attempt = "", expiry = "", signature = ""] = TOKEN.exec(token) ?? [];
+  const expected = Buffer.from(sign(key, jobId, attempt, expiry));
+  const given = Buffer.from(signature);
+  if (given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;
+  // What follows is what we signed.
+  return Number.parseInt(expiry, 36) > Date.now() / 1_000 ? Number(attempt) : undefined;
+}
+
+function sign(key: Buffer, jobId: string, attempt: string, expiry: string): string {
+  return createHmac("sha256", key).update(`${jobId}.${attempt}.${expiry}`).digest("base64url");
+}

@@ -1,0 +1,177 @@
+import { z } from "zod";
+import { countsSchema } from "./event.ts";
+import { updateJobSchema } from "./job.ts";
+import { jsonSchema } from "./json.ts";
+import { type Status, statusSchema } from "./status.ts";
+
+/*
+ * What providers send to tell of a job. There is no standard for it, so the common words are
+ * understood and the rest is passed over: a provider cannot change what it sends to everybody.
+ */
+
+const STATUS_WORDS: Readonly<Record<Exclude<Status, "pending">, string>> = {
+  queued: "pending queued starting in_queue submitted created accepted waiting",
+  processing: "processing in_progress running started",
+  completed: "completed complete success succeeded succeed done ok finished",
+  failed: "failed failure fail error errored",
+  cancelled: "cancelled canceled aborted",
+  timeout: "timeout timed_out expired",
+};
+
+const STATUS_OF: ReadonlyMap<string, Status> = new Map(
+  Object.entries(STATUS_WORDS).flatMap(([status, words]) =>
+    words.split(" ").map((word): [string, Status] => [fold(word), status as Status]),
+  ),
+);
+
+/** Names of one thing; of several that are there, the first in this order counts. */
+const NAMES = {
+  status: ["status", "state"],
+  progress: ["progress", "percentage", "percent"],
+  result: ["result", "output", "outputs", "images", "results", "payload", "data"],
+  errorCode: ["error_code"],
+} as const;
+
+const patchSchema = updateJobSchema.omit({ attempt: true });
+
+/** What a delivery says of its job: an update that empties nothing. */
+export type CallbackPatch = z.infer<typeof patchSchema>;
+
+/**
+ * The body of `POST /v1/callbacks/{jobId}`: an update of the job in our words or in a provider's.
+ * Null says nothing, and so does what is not understood. A body of nothing else is refused.
+ */
+export const callbackSchema = z
+  .record(z.string(), z.unknown(), "must be an object")
+  .transform((body, context): CallbackPatch => {
+    const patch = readPatch(unwrap(fieldsOf(body)));
+    if (Object.keys(patch).length === 0) {
+      const isWordUnknown = find(fieldsOf(body), NAMES.status) !== undefined;
+      context.addIssue({
+        code: "custom",
+        path: isWordUnknown ? ["status"] : [],
+        message: isWordUnknown
+          ? "is not a status that is known"
+          : "says nothing of a job: expected status, progress, stage, message, counts, result or error",
+      });
+    }
+    return patch;
+  })
+  .pipe(patchSchema);
+
+/** Why a delivery changed nothing; none of it is the provider's to mend. */
+export const callbackReasonSchema = z.enum([
+  /** A delivery of this `webhook-id` was taken before. */
+  "duplicate",
+  /** The token is of an attempt that is over. */
+  "other_attempt",
+  /** The job has ended, and not so. */
+  "job_ended",
+  /** The job is past this status. */
+  "overtaken",
+  /** The job stands so already, or a report that says more came first. */
+  "unchanged",
+]);
+
+export type CallbackReason = z.infer<typeof callbackReasonSchema>;
+
+/** The answer to a delivery: the job as it stands, and whether the delivery changed it. */
+export const callbackResultSchema = z.object({
+  jobId: z.guid(),
+  status: statusSchema,
+  version: z.int().min(1),
+  applied: z.boolean(),
+  reason: callbackReasonSchema.optional(),
+});
+
+export type CallbackResult = z.infer<typeof callbackResultSchema>;
+
+type Fields = ReadonlyMap<string, unknown>;
+
+/** `errorCode`, `error_code` and `ERROR-CODE` are one word. */
+function fold(word: string): string {
+  return word.toLowerCase().replaceAll(/[\s_-]/g, "");
+}
+
+function fieldsOf(body: object): Fields {
+  return new Map(
+    Object.entries(body)
+      .filter(([, value]) => value !== null)
+      .map(([name, value]) => [fold(name), value]),
+  );
+}
+
+function find(fields: Fields, names: readonly string[]): unknown {
+  return names.map((name) => fields.get(fold(name))).find((value) => value !== undefined);
+}
+
+/** Standard Webhooks recommends `{ type, timestamp, data }`, where `data` is what it is about. */
+function unwrap(fields: Fields): Fields {
+  const data = fields.get("data");
+  if (readStatus(fields) || typeof data !== "object" || data === null) return fields;
+  const inner = fieldsOf(data);
+  return readStatus(inner) ? inner : fields;
+}
+
+function readPatch(fields: Fields): CallbackPatch {
+  const status = readStatus(fields);
+  const message = readText(fields.get("message"));
+  const patch = {
+    status,
+    progress: readProgress(find(fields, NAMES.progress)),
+    stage: readText(fields.get("stage")),
+    message,
+    counts: countsSchema.safeParse(fields.get("counts")).data,
+    result: find(fields, NAMES.result) as CallbackPatch["result"],
+    error: readError(fields, status, message),
+  };
+  return Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== undefined));
+}
+
+function readStatus(fields: Fields): Status | undefined {
+  const word = find(fields, NAMES.status);
+  return typeof word === "string" ? STATUS_OF.get(fold(word)) : undefined;
+}
+
+/** A number or its text, with or without a percent sign; what rounding left outside counts as the edge. */
+function readProgress(value: unknown): number | undefined {
+  const text = typeof value === "string" ? value.replace(/\s*%$/, "") : value;
+  const progress = typeof text === "string" && text !== "" ? Number(text) : text;
+  if (typeof progress !== "number" || Number.isNaN(progress)) return undefined;
+  return Math.min(Math.max(progress, 0), 100);
+}
+
+function readText(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+/** The error as text, as an object or as a mere code; a failure always has one. */
+function readError(
+  fields: Fields,
+  status: Status | undefined,
+  message: string | undefined,
+): CallbackPatch["error"] {
+  const given = fields.get("error");
+  const members: Fields = typeof given === "object" && given ? fieldsOf(given) : new Map();
+  const code = [
+    find(fields, NAMES.errorCode),
+    ...["code", "error_code", "type", "name"].map((name) => members.get(fold(name))),
+  ].find((each) => (typeof each === "string" || typeof each === "number") && each);
+  const hasFailed = status === "failed" || status === "timeout";
+  const said = readErrorText(given, members);
+  if (said === undefined && code === undefined && !hasFailed) return undefined;
+  return {
+    code: String(code ?? (status === "timeout" ? "timeout" : "failed")).slice(0, 255),
+    message: said ?? message ?? (status === "timeout" ? "The job timed out." : "The job failed."),
+  };
+}
+
+function readErrorText(given: unknown, members: Fields): string | undefined {
+  if (typeof given === "string") return given === "" ? undefined : given;
+  if (members.size === 0) return undefined;
+  const text = ["message", "detail", "description", "reason", "error"]
+    .map((name) => readText(members.get(name)))
+    .find((each) => each !== undefined);
+  // What is nested too deeply to be kept would overflow JSON.stringify too.
+  return text ?? (jsonSchema.safeParse(given).success ? JSON.stringify(given) : undefined);
+}
