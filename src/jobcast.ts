@@ -16,6 +16,7 @@ import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
 import { createApp } from "./http/app.ts";
 import { createAuth } from "./http/auth.ts";
+import { createCallbackLinks } from "./http/callback-token.ts";
 import { createCallbacksRouter } from "./http/callbacks-routes.ts";
 import { createCreditsRouter } from "./http/credits-routes.ts";
 import { createEventsRouter } from "./http/events-routes.ts";
@@ -79,6 +80,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     maxStreamsPerOwner: options.maxStreamsPerOwner,
     maxStreamMs: options.maxStreamSeconds * 1_000,
   });
+  let changesRead = 0;
   const listener = createListener({
     connectionString: options.listenDatabaseUrl ?? databaseUrl,
     mode: options.feed === "poll" ? "poll" : "bell",
@@ -90,7 +92,6 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     onEpochChange: () => registry.closeAll("database_changed"),
     log,
   });
-  let changesRead = 0;
   const sweeper = createSweeper(pool, log);
   let phase: "new" | "started" | "draining" | "stopped" = "new";
 
@@ -136,6 +137,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     const { corsOrigins, publicUrl, jwt } = options;
     const streamTokenKey = createSigningKey(pool, "stream tokens");
     const callbackKey = createSigningKey(pool, "callback tokens");
+    const callbackLink = createCallbackLinks({ key: callbackKey, publicUrl });
     const jobs = createJobStore(db);
     return createApp({
       log,
@@ -166,7 +168,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
         ],
         api: [
           createStatsRouter(statistics),
-          createJobsRouter({ jobs, publicUrl }),
+          createJobsRouter({ jobs, callbackLink, publicUrl }),
           createJobUpdatesRouter({ jobs, publicUrl }),
           createCreditsRouter({ credits: createCreditStore(db) }),
           createStreamTokensRouter({
