@@ -44,7 +44,7 @@ export class StartError extends Error {
 const TIMEOUTS = { keepAliveTimeout: 75_000, headersTimeout: 76_000 };
 
 /** What requests that are under way get after the drain, and every later step of a stop. */
-const FINISH_MS = 2_000;
+const FINISH_MS = 5_000;
 const STEP_MS = 15_000;
 
 type Stoppable = { name: string; stop(): Promise<void> };

@@ -38,6 +38,11 @@ async function sessions(): Promise<number> {
   return row?.count ?? Number.NaN;
 }
 
+async function isWaiting(): Promise<boolean> {
+  const sql = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = $1";
+  return (await database.query(sql, [database.name])).length > 0;
+}
+
 describe("a server", () => {
   it("is stopped when stop() resolves, and by one stop however often it is asked", async () => {
     const server = await start();
@@ -62,8 +67,29 @@ describe("a server", () => {
     slow.write(`${head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{`);
     const at = performance.now();
     await server.stop();
-    expect(performance.now() - at).toBeLessThan(5_000);
+    expect(performance.now() - at).toBeLessThan(10_000);
     for (const socket of [idle, slow]) socket.destroy();
+  });
+
+  it("closes the connection of a request that ends while it stops", async () => {
+    const sql = "select id from jobcast.create_job('ann', 'export')";
+    const [job] = await database.query<{ id: string }>(sql);
+    const writer = await database.connect();
+    await writer.query("begin");
+    await writer.query("select from jobcast.jobs where id = $1 for update", [job?.id]);
+    const server = await start();
+    const cancelling = fetch(`${server.url}/v1/jobs/${job?.id}/cancel`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${signToken({ sub: "ann" })}` },
+    });
+    await until(() => isWaiting(), 10_000, "the request to wait for the lock");
+    const at = performance.now();
+    const stopping = server.stop();
+    await writer.query("commit");
+    expect((await cancelling).status).toBe(200);
+    await stopping;
+    // After five seconds everything would be cut.
+    expect(performance.now() - at).toBeLessThan(4_000);
   });
 
   it("tells how it is reached from this machine, wherever it listens", async () => {
