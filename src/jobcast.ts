@@ -1,6 +1,7 @@
 import type { Express } from "express";
 import { pinoHttp } from "pino-http";
 import { createBatchReader } from "./db/batch-reader.ts";
+import { createBatchStore } from "./db/batches.ts";
 import { createCallbackStore } from "./db/callbacks.ts";
 import { createCreditStore } from "./db/credits.ts";
 import { createDatabase } from "./db/database.ts";
@@ -16,6 +17,7 @@ import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
 import { createApp } from "./http/app.ts";
 import { createAuth } from "./http/auth.ts";
+import { createBatchesRouter } from "./http/batches-routes.ts";
 import { createCallbackLinks } from "./http/callback-token.ts";
 import { createCallbacksRouter } from "./http/callbacks-routes.ts";
 import { createCreditsRouter } from "./http/credits-routes.ts";
@@ -170,6 +172,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
           createStatsRouter(statistics),
           createJobsRouter({ jobs, callbackLink, publicUrl }),
           createJobUpdatesRouter({ jobs, publicUrl }),
+          createBatchesRouter({ batches: createBatchStore(db), callbackLink, publicUrl }),
           createCreditsRouter({ credits: createCreditStore(db) }),
           createStreamTokensRouter({
             mint: createStreamTokenMint(streamTokenKey),

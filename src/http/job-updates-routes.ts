@@ -15,7 +15,10 @@ import { toProblem } from "./problem.ts";
 import { noSuchJob, parseBody, parseJobId } from "./validate.ts";
 
 /** What workers write. The scope comes first: without it nobody learns whether a job exists. */
-export function createJobUpdatesRouter({ jobs, publicUrl }: JobsRouterParts): Router {
+export function createJobUpdatesRouter({
+  jobs,
+  publicUrl,
+}: Omit<JobsRouterParts, "callbackLink">): Router {
   const router = express.Router();
 
   router.patch("/v1/jobs/:id", requireWorker, async (req, res) => {

@@ -7,20 +7,22 @@ import {
   type JobList,
   listJobsQuerySchema,
 } from "../protocol/job-list.ts";
+import type { CallbackLinks } from "./callback-token.ts";
 import { type Caller, callerOf, mayRead, requireScope } from "./caller.ts";
 import { idempotencyKeyOf } from "./idempotency-key.ts";
 import { formatJobCursor, parseJobCursor } from "./job-cursor.ts";
-import { withLinks } from "./job-links.ts";
+import { withCallback, withLinks } from "./job-links.ts";
 import { noSuchJob, parseBody, parseJobId, parseQuery } from "./validate.ts";
 
 export type JobsRouterParts = {
   readonly jobs: JobStore;
+  readonly callbackLink: CallbackLinks;
   /** Where callers reach this server, without a slash at the end. Unset: links are paths. */
   readonly publicUrl?: string | undefined;
 };
 
 /** Creating, reading, cancelling and retrying jobs: what an owner may do with its own. */
-export function createJobsRouter({ jobs, publicUrl }: JobsRouterParts): Router {
+export function createJobsRouter({ jobs, callbackLink, publicUrl }: JobsRouterParts): Router {
   const router = express.Router();
 
   /** The job in the path; an answer that tells a foreign job from none would tell that it exists. */
@@ -38,11 +40,12 @@ export function createJobsRouter({ jobs, publicUrl }: JobsRouterParts): Router {
 
   router.post("/v1/jobs", async (req, res) => {
     const caller = callerOf(res);
-    if (!caller.scopes.has("jobs:write")) requireScope(caller, "jobs:create");
+    requireCreator(caller);
     const { ownerId = caller.ownerId, ...body } = parseBody(createJobSchema, req);
     if (ownerId !== caller.ownerId) requireScope(caller, "jobs:write");
     const idempotencyKey = idempotencyKeyOf(req);
-    const job = withLinks(await jobs.create({ ...body, ownerId, idempotencyKey }), publicUrl);
+    const created = await jobs.create({ ...body, ownerId, idempotencyKey });
+    const job = await withCallback(created, callbackLink, publicUrl);
     res.status(201).location(job.links.self).json(job);
   });
 
@@ -86,14 +89,26 @@ export function createJobsRouter({ jobs, publicUrl }: JobsRouterParts): Router {
   router.post("/v1/jobs/:id/retry", async (req, res) => {
     const { id } = await findOwnJob(req, res);
     const { message } = parseBody(jobActionSchema, req);
-    res.json(withLinks(await jobs.retry(id, message), publicUrl));
+    const job = await jobs.retry(id, message);
+    // An owner who may only watch must not be able to report on the job itself.
+    if (isCreator(callerOf(res))) res.json(await withCallback(job, callbackLink, publicUrl));
+    else res.json(withLinks(job, publicUrl));
   });
 
   return router;
 }
 
+/** @throws {JobcastError} insufficient_scope */
+export function requireCreator(caller: Caller): void {
+  if (!isCreator(caller)) requireScope(caller, "jobs:create");
+}
+
+function isCreator({ scopes }: Caller): boolean {
+  return scopes.has("jobs:create") || scopes.has("jobs:write");
+}
+
 /** Whose jobs a list is about: undefined is everybody's, for those who may read any. */
-function listedOwner(caller: Caller, owner: string | undefined): string | undefined {
+export function listedOwner(caller: Caller, owner: string | undefined): string | undefined {
   if (caller.scopes.has("jobs:read") || caller.scopes.has("jobs:write")) return owner;
   if (owner !== undefined && owner !== caller.ownerId) requireScope(caller, "jobs:read");
   return caller.ownerId;

@@ -1,4 +1,7 @@
 import { z } from "zod";
+import { createdJobSchema, createJobSchema } from "./job.ts";
+import { limitSchema } from "./job-list.ts";
+import { textSchema } from "./json.ts";
 import { statusSchema } from "./status.ts";
 
 /** A group of jobs as it stands; also the data of one `batch` event. Times are ISO 8601 UTC. */
@@ -22,3 +25,47 @@ export const batchSchema = z.object({
 });
 
 export type Batch = z.infer<typeof batchSchema>;
+
+/** A batch as it is served. The links are absolute when the server knows its public URL. */
+export const batchResourceSchema = batchSchema.extend({
+  links: z.object({ self: z.string(), events: z.string(), jobs: z.string() }),
+});
+
+export type BatchResource = z.infer<typeof batchResourceSchema>;
+
+/** How many jobs one request makes: one transaction should stay a short one. */
+const MAX_JOBS = 1_000;
+
+const ownerSchema = textSchema(255).min(1);
+
+/** The body of `POST /v1/batches`. `ownerId`, of the batch and all its jobs, defaults to the caller. */
+export const createBatchSchema = z.strictObject({
+  title: textSchema(1_000_000).nullish(),
+  jobs: z
+    .array(createJobSchema.omit({ ownerId: true, batchId: true }))
+    .min(1)
+    .max(MAX_JOBS),
+  ownerId: ownerSchema.optional(),
+});
+
+export type CreateBatch = z.infer<typeof createBatchSchema>;
+
+/** The answer to it: the jobs in the order of the request. */
+export const createdBatchSchema = batchResourceSchema.extend({ jobs: z.array(createdJobSchema) });
+
+export type CreatedBatch = z.infer<typeof createdBatchSchema>;
+
+/** The query of `GET /v1/batches`. The newest batch comes first. */
+export const listBatchesQuerySchema = z.strictObject({
+  owner: ownerSchema.optional(),
+  limit: limitSchema,
+  cursor: z.string().optional(),
+});
+
+/** `nextCursor` is the `cursor` of the next page, or null at the end. */
+export const batchListSchema = z.object({
+  items: z.array(batchResourceSchema),
+  nextCursor: z.string().nullable(),
+});
+
+export type BatchList = z.infer<typeof batchListSchema>;

@@ -38,6 +38,16 @@ export const jobSchema = statusEventSchema.extend({
 
 export type Job = z.infer<typeof jobSchema>;
 
+/**
+ * The answer to whoever made a job or its next attempt: `links.callback` is the URL, with a token
+ * for this attempt, that an external provider can report to. Whoever has it can write the job.
+ */
+export const createdJobSchema = jobSchema.extend({
+  links: jobSchema.shape.links.extend({ callback: z.string() }),
+});
+
+export type CreatedJob = z.infer<typeof createdJobSchema>;
+
 /** A job without what depends on where it is served. */
 export type StoredJob = Omit<Job, "links">;
 

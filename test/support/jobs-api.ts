@@ -7,6 +7,7 @@ import { createJobStore } from "../../src/db/jobs.ts";
 import { createPool } from "../../src/db/pool.ts";
 import { createApp } from "../../src/http/app.ts";
 import { createAuth } from "../../src/http/auth.ts";
+import { createCallbackLinks } from "../../src/http/callback-token.ts";
 import { createHealthRouter, type Readiness } from "../../src/http/health-routes.ts";
 import { createJobUpdatesRouter } from "../../src/http/job-updates-routes.ts";
 import { createJobsRouter } from "../../src/http/jobs-routes.ts";
@@ -62,7 +63,11 @@ export async function startJobsApi({
       open: [createHealthRouter({ readiness: () => api.readiness })],
       streams: [],
       api: [
-        createJobsRouter({ jobs, publicUrl }),
+        createJobsRouter({
+          jobs,
+          callbackLink: createCallbackLinks({ key: async () => key, publicUrl }),
+          publicUrl,
+        }),
         createJobUpdatesRouter({ jobs, publicUrl }),
         ...routers,
       ],
