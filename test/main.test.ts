@@ -188,7 +188,7 @@ describe("a process in production", () => {
   });
 
   it("says goodbye to streams at SIGTERM, and answers requests until the drain is over", async () => {
-    const { main, url } = await runInProduction({ DRAIN_SECONDS: "2" });
+    const { main, url } = await runInProduction({ DRAIN_SECONDS: "5" });
     const token = signToken({ sub: "ann" });
     const stream = await openStream({ url, path: "/v1/events", token });
     await stream.next();
@@ -207,8 +207,7 @@ describe("a process in production", () => {
     expect(await statusOf(`${url}/v1/events`)).toBe(503);
 
     expect(await ending(main)).toBe(0);
-    expect(performance.now() - at).toBeGreaterThan(1_900);
-    expect(performance.now() - at).toBeLessThan(8_000);
+    expect(performance.now() - at).toBeGreaterThan(4_900);
   });
 
   it("finishes the request that is under way", async () => {
@@ -238,8 +237,8 @@ describe("a process in production", () => {
   it("ends at once at the second signal, but takes two of one moment for one", async () => {
     const { main, url } = await runInProduction({ DRAIN_SECONDS: "60" });
     main.kill("SIGINT");
+    main.kill("SIGTERM"); // as npm passes on what the terminal has sent already
     await main.says(/"msg":"draining"/);
-    main.kill("SIGINT"); // as npm passes on what the terminal has sent already
     expect(await statusOf(`${url}/healthz`)).toBe(200);
     await until(
       () => {
