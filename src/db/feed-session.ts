@@ -64,14 +64,19 @@ const READ = `
   left join lateral (${NEW_CHANGES} limit ${PAGE + 1}) c on true`;
 
 /**
+ * Settings of a session that sleeps: it is idle for seconds, and the xid index is always right
+ * here, while the statistics of a table that only grows lag behind.
+ */
+const SETTINGS =
+  "set idle_session_timeout = 0; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off";
+
+/**
  * Opens the session that the feed reads with.
- * @param poolers whether the connection may go through a transaction pooler, where session
- *   settings would leak to others
  * @param signal ends the session at once, also while it is being opened
  */
 export async function openFeedSession(
   connectionString: string,
-  { poolers = false, signal }: { poolers?: boolean; signal: AbortSignal },
+  signal: AbortSignal,
 ): Promise<FeedSession> {
   signal.throwIfAborted();
   const socket = new Socket({ signal });
@@ -86,12 +91,6 @@ export async function openFeedSession(
   });
   try {
     await client.connect();
-    if (!poolers) {
-      // The xid index is always right here; statistics of a table that only grows lag behind.
-      await client.query(
-        "set idle_session_timeout = 0; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off",
-      );
-    }
     const epoch = await readEpoch(client);
     return { epoch, closed, ...statements(client), destroy: () => socket.destroy() };
   } catch (error) {
@@ -124,6 +123,8 @@ function statements(client: pg.Client): Omit<FeedSession, "epoch" | "closed" | "
         "select pg_try_advisory_lock_shared(jobcast.bell_lock()) as is_locked",
       );
       if (!rows[0].is_locked) return undefined;
+      // Not before: through a transaction pooler, which the bell rules out, they would be others'.
+      await client.query(SETTINGS);
       // An id of our own is above that of everybody who may have looked before. The end of a
       // snapshot is not: it leaves out those that run and are newer than the last that ended.
       const own = await client.query("select pg_current_xact_id()::text as xid");

@@ -49,7 +49,7 @@ export function createListener(options: {
   });
   const feed = new Feed({
     mode,
-    openSession: (signal) => openFeedSession(connectionString, { poolers: isPolling, signal }),
+    openSession: (signal) => openFeedSession(connectionString, signal),
     doorbell,
     onPage: options.onPage,
     onEpochChange: options.onEpochChange,
