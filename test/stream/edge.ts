@@ -28,8 +28,9 @@ export type Edge = {
 
 type Options = Partial<Parameters<typeof startTestServer>[0]>;
 
-export async function startEdge(options: Options = {}): Promise<Edge> {
-  const db = await createTestDatabase();
+/** @param given a database that the test has made already; it is dropped with the rest */
+export async function startEdge(options: Options = {}, given?: TestDatabase): Promise<Edge> {
+  const db = given ?? (await createTestDatabase());
   const server = await startTestServer({ databaseUrl: db.url, ...options });
   const clients: StreamClient[] = [];
   async function open(path: string, others: Partial<StreamOptions> = {}) {
