@@ -19,7 +19,7 @@ export function notVisibleIn(parameter: string): string {
 
 /** The newest transaction whose rows a statement sees; null when there are none. */
 export const NEWEST_XID =
-  "(select xid::text from jobcast.status_history order by xid desc limit 1)";
+  "(select n.xid::text from jobcast.status_history n order by n.xid desc limit 1)";
 
 /** Below every transaction that can write: bootstrap and frozen have 1 and 2. */
 const NO_XID = 2;
