@@ -1,18 +1,19 @@
-import { dirname, join, resolve } from "node:path";
-import pg from "pg";
+import { join, resolve } from "node:path";
 import { openDataDir } from "./embedded/account.ts";
 import { type Cluster, openCluster } from "./embedded/cluster.ts";
+import { openClusterHome } from "./embedded/cluster-home.ts";
 import { loadPassword, readPort, writeSecret } from "./embedded/credentials.ts";
-import { claimDataDir } from "./embedded/data-dir-claim.ts";
+import { type Claim, claimDataDir } from "./embedded/data-dir-claim.ts";
 import { checkPostgresBinaries, loadPostgresBinaries } from "./embedded/postgres-binaries.ts";
 import { type Postmaster, startPostmaster, stopPostmaster } from "./embedded/postmaster.ts";
 import { findOrphan } from "./embedded/postmaster-pid.ts";
-import { isRunning } from "./embedded/process-identity.ts";
+import { watchPostmaster } from "./embedded/postmaster-watch.ts";
 import { openServerLog, type ServerLog } from "./embedded/server-log.ts";
+import { ensureDatabase, SERVICE_DATABASE } from "./embedded/service-database.ts";
 
-const DATABASE = "jobcast";
-/** How often we look whether PostgreSQL still runs. */
-const WATCH_MS = 1_000;
+const ELSEWHERE =
+  "the user that PostgreSQL runs as could not get to the data directory, so the cluster lies " +
+  "elsewhere and dataDir/postgres is a link to it";
 
 export type EmbeddedPostgres = {
   /** `postgres://...` of the superuser on 127.0.0.1, database `jobcast` */
@@ -28,8 +29,8 @@ export type EmbeddedPostgres = {
 
 type EmbeddedPostgresOptions = {
   /**
-   * Gets `postgres/` (the cluster), `postgres.log`, `postgres-password`, `database-url` and
-   * `owner.pid`; made if missing. One process at a time may use it.
+   * Gets `postgres/` (the cluster, or a link to it), `postgres.log`, `postgres-password`,
+   * `database-url` and `owner.pid`; made if missing. One process at a time may use it.
    */
   dataDir: string;
   log: { info(o: object, msg: string): void; warn(o: object, msg: string): void };
@@ -53,14 +54,24 @@ export async function startEmbeddedPostgres({
   const dataDir = resolve(options.dataDir);
   const binaries = await loadPostgresBinaries();
   const major = await checkPostgresBinaries(binaries);
-  let release: () => void = () => undefined;
+  const claims: Claim[] = [];
+  const release = () => {
+    for (const claim of claims) claim.release();
+  };
   try {
     await openDataDir(dataDir);
-    ({ release } = await claimDataDir(dataDir));
-    const cluster = await openCluster(dataDir, binaries, major);
+    claims.push(await claimDataDir(dataDir));
+    const home = await openClusterHome(dataDir);
+    if (home !== dataDir) {
+      // A copy of the data directory has a link to the same cluster.
+      claims.push(await claimDataDir(home));
+      options.log.info({ dataDir, cluster: join(home, "postgres") }, ELSEWHERE);
+    }
+    const cluster = await openCluster(home, binaries, major);
     const serverLog = await openServerLog(dataDir, cluster.account);
-    const { postmaster, url } = await startServer(cluster, serverLog, settings, options.log);
-    const unwatch = watch(postmaster, serverLog, onExit);
+    const how = { dataDir, settings, log: options.log };
+    const { postmaster, url } = await startServer(cluster, serverLog, how);
+    const unwatch = watchPostmaster(postmaster, serverLog, onExit);
     return { url, stop: createStop(postmaster, cluster, unwatch, release) };
   } catch (error) {
     release();
@@ -71,15 +82,13 @@ export async function startEmbeddedPostgres({
 async function startServer(
   cluster: Cluster,
   serverLog: ServerLog,
-  settings: Record<string, string>,
-  log: EmbeddedPostgresOptions["log"],
+  { dataDir, settings, log }: Required<Omit<EmbeddedPostgresOptions, "onExit">>,
 ): Promise<{ postmaster: Postmaster; url: string }> {
   const orphan = await findOrphan(cluster);
   if (orphan) {
     log.warn({ pid: orphan.pid }, "taking over the PostgreSQL of a process that was killed");
     await stopPostmaster(orphan, cluster);
   }
-  const dataDir = dirname(cluster.dir);
   const password = await loadPassword(dataDir, cluster);
   const urlFile = join(dataDir, "database-url");
   const lastPort = await readPort(urlFile);
@@ -88,7 +97,7 @@ async function startServer(
   if (lastPort && port !== lastPort) {
     log.warn({ port, lastPort }, "the port of the last run is taken: PostgreSQL has another");
   }
-  const url = `postgres://postgres:${password}@127.0.0.1:${port}/${DATABASE}`;
+  const url = `postgres://postgres:${password}@127.0.0.1:${port}/${SERVICE_DATABASE}`;
   try {
     await ensureDatabase(url, dataDir);
     await writeSecret(urlFile, `${url}\n`, cluster);
@@ -116,51 +125,6 @@ function createStop(
     stopping ??= stop();
     return stopping;
   };
-}
-
-/** Nothing tells us of the end of a process that is not our child, so we look. */
-function watch(
-  postmaster: Postmaster,
-  serverLog: ServerLog,
-  onExit: EmbeddedPostgresOptions["onExit"],
-): () => void {
-  const timer = setInterval(async () => {
-    if (isRunning(postmaster)) return;
-    clearInterval(timer);
-    const ending = await serverLog.ending().catch(String);
-    onExit?.(
-      `PostgreSQL (pid ${postmaster.pid}) ended without being asked to. Its log ` +
-        `${serverLog.file} ends with: ${ending}`,
-    );
-  }, WATCH_MS).unref();
-  return () => clearInterval(timer);
-}
-
-/** Connects, which proves that the server answers to our password, and makes our database. */
-async function ensureDatabase(url: string, dataDir: string): Promise<void> {
-  const maintenance = new URL(url);
-  maintenance.pathname = "/postgres";
-  const client = new pg.Client({
-    connectionString: maintenance.href,
-    connectionTimeoutMillis: 5_000,
-    query_timeout: 30_000,
-  });
-  // What it reports after a failure that `connect` or `query` has thrown already.
-  client.on("error", () => undefined);
-  try {
-    await client.connect();
-    const found = await client.query("select from pg_database where datname = $1", [DATABASE]);
-    if (found.rowCount === 0) await client.query(`create database ${DATABASE}`);
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(
-      `The PostgreSQL in ${dataDir} started and cannot be used: ${why}. If its password was ` +
-        `changed, delete ${join(dataDir, "postgres-password")} to have a new one set.`,
-      { cause },
-    );
-  } finally {
-    await client.end();
-  }
 }
 
 /** Errors of the file system (no space, no permission, read-only) as a sentence. */

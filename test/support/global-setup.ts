@@ -1,12 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import type { TestProject } from "vitest/node";
 import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
 import { migrate } from "../../src/db/migrate.ts";
+import { removeDataDir } from "./data-dir.ts";
 import { databaseUrl, withAdmin } from "./database-server.ts";
 
 declare module "vitest" {
@@ -63,7 +64,7 @@ async function startServer(): Promise<Server> {
   process.once("exit", endAtExit);
   const remove = async () => {
     process.off("exit", endAtExit);
-    await rm(folder, { recursive: true, force: true });
+    await removeDataDir(folder);
   };
   try {
     const { url, stop } = await startEmbeddedPostgres({
@@ -104,7 +105,7 @@ async function removeLeftFolders(): Promise<void> {
     const pid = new RegExp(`^${FOLDER_PREFIX}(\\d+)-`).exec(name)?.[1];
     if (pid === undefined || isAlive(Number(pid))) continue;
     // Another user's folder stays where it is.
-    await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => undefined);
+    await removeDataDir(join(tmpdir(), name)).catch(() => undefined);
   }
 }
 

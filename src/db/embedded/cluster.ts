@@ -5,6 +5,7 @@ import { accountOf, assertReachable, isRoot, postgresAccount } from "./account.t
 import { type Account, run, systemCode } from "./command.ts";
 import { initialiseCluster } from "./initialise-cluster.ts";
 import type { PostgresBinaries } from "./postgres-binaries.ts";
+import { reachableBinaries } from "./reachable-binaries.ts";
 
 /** A finished cluster of our major version, and whom its processes run as. */
 export type Cluster = {
@@ -16,7 +17,7 @@ export type Cluster = {
 const UNFINISHED = "postgres.initialising-";
 
 /**
- * Opens `<dataDir>/postgres`, or initialises it if there is none or an empty directory.
+ * Opens `<home>/postgres`, or initialises it if there is none or an empty directory.
  *
  * initdb works in a directory beside it that is renamed when it is complete. So what a killed
  * initdb leaves never looks like a cluster, and what looks like one is never initialised over.
@@ -24,24 +25,24 @@ const UNFINISHED = "postgres.initialising-";
  * @throws {Error} when what is there is no cluster, or not ours, or of another major version.
  */
 export async function openCluster(
-  dataDir: string,
+  home: string,
   binaries: PostgresBinaries,
   major: string,
 ): Promise<Cluster> {
-  const dir = join(dataDir, "postgres");
-  const names = await readdir(dataDir);
+  const dir = join(home, "postgres");
+  const names = await readdir(home);
   for (const name of names.filter((each) => each.startsWith(UNFINISHED))) {
-    await rm(join(dataDir, name), { recursive: true, force: true, maxRetries: 3 });
+    await rm(join(home, name), { recursive: true, force: true, maxRetries: 3 });
   }
-  if (await isAbsentOrEmpty(dir)) await createCluster(dataDir, dir, binaries);
+  if (await isAbsentOrEmpty(dir)) await createCluster(home, dir, binaries);
   else await checkCluster(dir, major);
   const account = accountOf(await stat(dir));
   await assertReachable(dir, account);
-  await assertReachable(binaries.postgres, account);
-  return { dir, account, binaries };
+  return { dir, account, binaries: await reachableBinaries(binaries, account) };
 }
 
-async function isAbsentOrEmpty(dir: string): Promise<boolean> {
+/** Whether there is no cluster yet, nor anything else that must not be lost. */
+export async function isAbsentOrEmpty(dir: string): Promise<boolean> {
   try {
     return (await readdir(dir)).length === 0;
   } catch (error) {
@@ -86,16 +87,16 @@ async function checkCluster(dir: string, major: string): Promise<void> {
   }
 }
 
-async function createCluster(dataDir: string, dir: string, binaries: PostgresBinaries) {
+async function createCluster(home: string, dir: string, binaries: PostgresBinaries) {
   assertHasName();
   const account = await postgresAccount();
-  await assertReachable(dataDir, account);
-  await assertReachable(binaries.postgres, account);
-  const unfinished = await mkdtemp(join(dataDir, UNFINISHED));
+  await assertReachable(home, account);
+  const reachable = await reachableBinaries(binaries, account);
+  const unfinished = await mkdtemp(join(home, UNFINISHED));
   try {
     await chmod(unfinished, 0o711);
     const staged = join(unfinished, "postgres");
-    await initialiseCluster(staged, join(unfinished, "password"));
+    await initialiseCluster(staged, join(unfinished, "password"), reachable);
     await rmdir(dir).catch((error: unknown) => {
       if (systemCode(error) !== "ENOENT") throw error;
     });

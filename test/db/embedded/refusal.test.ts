@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   chownSync,
   copyFileSync,
   mkdirSync,
@@ -7,7 +8,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
   checkPostgresBinaries,
@@ -62,11 +63,13 @@ describe("a start that cannot succeed", () => {
     await expect(start(file)).rejects.toThrow(`Cannot use ${file} as the data directory: `);
   });
 
-  it.runIf(asRoot)("names the directory that the user postgres may not enter", async () => {
-    const closed = makeDir();
+  it.runIf(asRoot)("names the folder that was closed around a finished cluster", async () => {
+    const dataDir = copyOfTemplate();
+    const closed = dirname(dataDir);
+    chmodSync(closed, 0o700);
 
-    await expect(start(join(closed, "data"))).rejects.toThrow(
-      `who may not enter ${closed} and cannot get to ${closed}/data: run "chmod o+x ${closed}"`,
+    await expect(start(dataDir)).rejects.toThrow(
+      `who may not enter ${closed} and cannot get to ${dataDir}/postgres: run "chmod o+x ${closed}"`,
     );
   });
 

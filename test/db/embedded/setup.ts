@@ -8,6 +8,7 @@ import pg from "pg";
 import { afterAll, afterEach, beforeAll } from "vitest";
 import { identify } from "../../../src/db/embedded/process-identity.ts";
 import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../../src/db/embedded.ts";
+import { removeDataDir } from "../../support/data-dir.ts";
 import { within } from "../../support/deadline.ts";
 
 const SETTINGS = { fsync: "off", shared_buffers: "16MB" };
@@ -19,17 +20,22 @@ const running: EmbeddedPostgres[] = [];
 export const children: ChildProcess[] = [];
 /** What was logged as a warning during the test. */
 export const warnings: string[] = [];
+/** What was logged for information during the test. */
+export const infos: { details: object; msg: string }[] = [];
 export const log = {
-  info: () => undefined,
+  info: (details: object, msg: string) => void infos.push({ details, msg }),
   warn: (_: object, msg: string) => void warnings.push(msg),
 };
 
 /** A cluster that every test gets a copy of: making one takes a second. */
 let template: string;
 
+/** Where tests make folders. Root's PostgreSQL may not be able to get to what TMPDIR says. */
+export const TEMPORARY = asRoot ? "/tmp" : tmpdir();
+
 /** A new directory that is removed after the test, with the PostgreSQL that runs in it. */
 export function makeDir(): string {
-  const dir = mkdtempSync(join(tmpdir(), "jobcast-embedded-"));
+  const dir = mkdtempSync(join(TEMPORARY, "jobcast-embedded-"));
   dirs.push(dir);
   return dir;
 }
@@ -37,10 +43,10 @@ export function makeDir(): string {
 /** A data directory, inside of `folders`, with a finished cluster and its table `kept (n int)`. */
 export function copyOfTemplate(folders = ""): string {
   const dir = makeDir();
-  // Root's PostgreSQL runs as somebody else, who has to get to it.
-  chmodSync(dir, 0o755);
   const dataDir = join(dir, folders, "data");
   mkdirSync(dirname(dataDir), { recursive: true });
+  // Root's PostgreSQL runs as somebody else, who has to get to it, whatever the umask is.
+  for (const way of [dir, dirname(dataDir)]) chmodSync(way, 0o755);
   execFileSync("cp", ["-a", template, dataDir]);
   return dataDir;
 }
@@ -66,9 +72,15 @@ export async function query<T extends object>(url: string, text: string): Promis
 export const postmasterPid = (dataDir: string) =>
   Number.parseInt(readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8"), 10);
 
-/** Starts it in a Node process of its own, which prints the URL and then does `then`. */
-export async function startInChild(dataDir: string, then = "") {
-  const module = new URL("../../../src/db/embedded.ts", import.meta.url).href;
+const REPOSITORY = new URL("../../../", import.meta.url);
+
+/**
+ * Starts it in a Node process of its own, which prints the URL and then does `then`.
+ *
+ * @param clone where `src` lies
+ */
+export async function startInChild(dataDir: string, then = "", clone = REPOSITORY) {
+  const module = new URL("src/db/embedded.ts", clone).href;
   const source = `
     import pg from "${import.meta.resolve("pg")}";
     import { startEmbeddedPostgres } from "${module}";
@@ -113,7 +125,10 @@ export function manageClusters(): void {
     dirs.length = 0;
   });
 
-  afterAll(() => rmSync(join(template, ".."), { recursive: true, force: true }));
+  afterAll(async () => {
+    await removeDataDir(template);
+    rmSync(join(template, ".."), { recursive: true, force: true });
+  });
 
   afterEach(async () => {
     for (const child of children.splice(0)) child.kill("SIGKILL");
@@ -124,8 +139,10 @@ export function manageClusters(): void {
         const pid = postmasterPid(dataDir);
         if (identify(pid)) process.kill(pid, "SIGKILL");
       }
-      rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+      await removeDataDir(join(dir, "data"));
+      await removeDataDir(dir);
     }
     warnings.length = 0;
+    infos.length = 0;
   });
 }

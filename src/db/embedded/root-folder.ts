@@ -1,0 +1,29 @@
+import { chmod, lstat, mkdir } from "node:fs/promises";
+import { systemCode } from "./command.ts";
+
+/**
+ * What root keeps where the user that PostgreSQL runs as can get to. Not /var/lib/jobcast, which is
+ * a likely DATA_DIR and, as a StateDirectory of systemd, would be given away with all that is in it.
+ */
+export const ROOT_FOLDER = "/var/lib/jobcast-postgres";
+
+/**
+ * Makes a folder, if it is missing, that everybody may enter and only root may write to.
+ *
+ * @throws {Error} when what lies there is something else.
+ */
+export async function openRootFolder(path: string): Promise<void> {
+  await mkdir(path, { mode: 0o755 }).catch((error: unknown) => {
+    if (systemCode(error) !== "EEXIST") throw error;
+  });
+  await assertRootFolder(path);
+  // Not left to the umask, which may be 077.
+  await chmod(path, 0o755);
+}
+
+/** Checks that nobody but root can have put anything into a folder, or have put it there. */
+export async function assertRootFolder(path: string): Promise<void> {
+  const status = await lstat(path);
+  if (status.isDirectory() && status.uid === 0 && (status.mode & 0o022) === 0) return;
+  throw new Error(`${path} is not a folder that belongs to root and that only root may write to`);
+}
