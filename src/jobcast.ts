@@ -21,6 +21,7 @@ import { createBatchesRouter } from "./http/batches-routes.ts";
 import { createCallbackLinks } from "./http/callback-token.ts";
 import { createCallbacksRouter } from "./http/callbacks-routes.ts";
 import { createCreditsRouter } from "./http/credits-routes.ts";
+import { createDocsRouter } from "./http/docs-routes.ts";
 import { createEventsRouter } from "./http/events-routes.ts";
 import { createHealthRouter, type Readiness } from "./http/health-routes.ts";
 import { createJobUpdatesRouter } from "./http/job-updates-routes.ts";
@@ -150,6 +151,7 @@ export function createJobcast(given: JobcastOptions): Jobcast {
         open: [
           createHealthRouter({ readiness }),
           createMetricsRouter(statistics),
+          createDocsRouter({ publicUrl }),
           createCallbacksRouter({
             callbacks: createCallbackStore(db),
             key: callbackKey,

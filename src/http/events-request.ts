@@ -11,9 +11,14 @@ const DEFAULT_WAIT_SECONDS = 25;
 const MAX_WAIT_SECONDS = 60;
 
 /** A URL longer than this does not pass every proxy. */
-const MAX_NAMED_JOBS = 100;
+export const MAX_NAMED_JOBS = 100;
 
-const waitSchema = z.coerce.number().min(0).max(MAX_WAIT_SECONDS).default(DEFAULT_WAIT_SECONDS);
+/** The query parameter `wait` of a long poll, in seconds. */
+export const waitSchema = z.coerce
+  .number()
+  .min(0)
+  .max(MAX_WAIT_SECONDS)
+  .default(DEFAULT_WAIT_SECONDS);
 
 export const NOT_FOUND = "There is no such job, or it is not yours.";
 

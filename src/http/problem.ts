@@ -33,7 +33,7 @@ export const PROBLEM_STATUS: Readonly<Record<ErrorCode, number>> = {
  * Seconds, from and to, within which a client is asked to come back. A constant would bring
  * everybody who was refused at one moment back at one moment.
  */
-const RETRY_AFTER: Readonly<Partial<Record<ErrorCode, readonly [number, number]>>> = {
+export const RETRY_AFTER: Readonly<Partial<Record<ErrorCode, readonly [number, number]>>> = {
   idempotency_key_in_use: [1, 3],
   too_many_streams: [5, 30],
   draining: [1, 5],

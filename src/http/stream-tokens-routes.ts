@@ -1,6 +1,5 @@
 import { Router } from "express";
-import { z } from "zod";
-import { jobIdSchema } from "../protocol/job.ts";
+import { createStreamTokenSchema, type StreamToken } from "../protocol/stream-token.ts";
 import { type Caller, CLOCK_TOLERANCE_SECONDS, callerOf, mayRead } from "./caller.ts";
 import type { MintStreamToken } from "./stream-token.ts";
 import { noSuchJob, parseBody } from "./validate.ts";
@@ -10,13 +9,6 @@ export type StreamTokensParts = {
   /** The owners of those jobs that exist. */
   readonly findOwners: (ids: readonly string[]) => Promise<ReadonlyMap<string, string>>;
 };
-
-const bodySchema = z
-  .strictObject({
-    jobs: z.array(jobIdSchema.toLowerCase()).min(1).max(100).optional(),
-    ttlSeconds: z.int().min(10).max(3600).default(300),
-  })
-  .prefault({});
 
 /**
  * `POST /v1/stream-tokens`: a token that can only subscribe, for the URL of an `EventSource`, which
@@ -37,7 +29,7 @@ export function createStreamTokensRouter({ mint, findOwners }: StreamTokensParts
 
   const router = Router();
   router.post("/v1/stream-tokens", async (req, res) => {
-    const { jobs, ttlSeconds } = parseBody(bodySchema, req);
+    const { jobs, ttlSeconds } = parseBody(createStreamTokenSchema, req);
     const caller = callerOf(res);
     const scope = jobs && (await scopeFor(caller, jobs));
     const exp = Math.min(
@@ -45,11 +37,11 @@ export function createStreamTokensRouter({ mint, findOwners }: StreamTokensParts
       // It must not outlive the token that asks for it.
       caller.expiresAt / 1000 - CLOCK_TOLERANCE_SECONDS,
     );
-    const token = await mint({ ownerId: caller.ownerId, jobs, scope, exp });
-    res
-      .status(201)
-      .set("Cache-Control", "no-store")
-      .json({ token, expiresAt: new Date(exp * 1000).toISOString() });
+    const answer: StreamToken = {
+      token: await mint({ ownerId: caller.ownerId, jobs, scope, exp }),
+      expiresAt: new Date(exp * 1000).toISOString(),
+    };
+    res.status(201).set("Cache-Control", "no-store").json(answer);
   });
   return router;
 }

@@ -1,0 +1,136 @@
+import {
+  creditAccountSchema,
+  creditEntriesQuerySchema,
+  creditEntryListSchema,
+  creditEntrySchema,
+  creditsQuerySchema,
+  grantSchema,
+} from "../../protocol/credits.ts";
+import { JOB_ID, OWNER } from "./examples.ts";
+import { idempotencyKey } from "./jobs.ts";
+import { json, type Resource } from "./operation.ts";
+import { queryOf } from "./parameters.ts";
+import { describe } from "./schemas.ts";
+
+const grant = {
+  id: "01984f2d-c0de-7a11-9e40-7b52f6d3a8c1",
+  ownerId: OWNER,
+  jobId: null,
+  attempt: null,
+  kind: "grant",
+  amount: 100,
+  balanceAfter: 100,
+  createdAt: "2026-07-28T09:29:00.000Z",
+  reason: "Monthly plan",
+};
+
+const charge = {
+  ...grant,
+  id: "01984f2e-6a10-7b3d-84e6-1d9c0f5b2a73",
+  jobId: JOB_ID,
+  attempt: 1,
+  kind: "charge",
+  amount: -5,
+  balanceAfter: 95,
+  createdAt: "2026-07-28T09:30:00.000Z",
+  reason: null,
+};
+
+const owner = [
+  "Whose account; others than one's own need `credits:grant` or `jobs:read`.",
+  OWNER,
+] as const;
+
+export const credits: Resource = {
+  name: "Credits",
+  description:
+    "What owners have to spend. A job is charged when it is created and for each retry, and refunded once for each attempt that failed, timed out or was cancelled. The ledger is append-only and its sum is the balance.",
+  schemas: [
+    describe("CreditAccount", creditAccountSchema, "What an owner has to spend.", {
+      ownerId: "Whose account it is.",
+      balance: "Never below 0; 0 for an owner that never had any.",
+    }),
+    describe("CreditEntry", creditEntrySchema, "A line of an owner's ledger.", {
+      id: "The entry.",
+      ownerId: "Whose ledger it is in.",
+      jobId: "The job that was charged or refunded; null for a grant.",
+      attempt: "The attempt that was charged or refunded; null for a grant.",
+      kind: "What happened.",
+      amount: "What was added; negative for a charge.",
+      balanceAfter: "The balance from then on.",
+      createdAt: "When it happened.",
+      reason: "What whoever granted it said of it.",
+    }),
+    describe("CreditEntryList", creditEntryListSchema, "A page of a ledger, the newest first.", {
+      items: "The entries.",
+      nextCursor: "The `cursor` of the next page; null at the end.",
+    }),
+    describe("Grant", grantSchema, "Credits to give.", {
+      ownerId: "To whom.",
+      amount: "How many.",
+      reason: "What for; the ledger keeps it.",
+    }),
+  ],
+  operations: [
+    {
+      id: "getCredits",
+      method: "get",
+      path: "/v1/credits",
+      summary: "Read a balance",
+      description: "One's own, or anybody's with `credits:grant` or `jobs:read`.",
+      access: "caller",
+      parameters: queryOf(creditsQuerySchema, { owner }),
+      answers: {
+        200: {
+          description: "The account.",
+          content: json(creditAccountSchema, { account: { ownerId: OWNER, balance: 95 } }),
+        },
+      },
+      problems: [],
+    },
+    {
+      id: "listCreditTransactions",
+      method: "get",
+      path: "/v1/credits/transactions",
+      summary: "Read a ledger",
+      description:
+        "The newest entry first. One's own, or anybody's with `credits:grant` or `jobs:read`.",
+      access: "caller",
+      parameters: queryOf(creditEntriesQuerySchema, {
+        owner,
+        limit: ["How many at most.", 20],
+        cursor: ["The `nextCursor` of the page before."],
+      }),
+      answers: {
+        200: {
+          description: "A page of the ledger.",
+          content: json(creditEntryListSchema, {
+            page: { items: [charge, grant], nextCursor: null },
+          }),
+        },
+      },
+      problems: [],
+    },
+    {
+      id: "grantCredits",
+      method: "post",
+      path: "/v1/credits/grants",
+      summary: "Grant credits",
+      description: "Adds to an owner's account.",
+      access: ["credits:grant"],
+      parameters: [idempotencyKey],
+      body: {
+        required: true,
+        schema: grantSchema,
+        examples: { plan: { ownerId: OWNER, amount: 100, reason: "Monthly plan" } },
+      },
+      answers: {
+        201: {
+          description: "The entry in the ledger.",
+          content: json(creditEntrySchema, { plan: grant }),
+        },
+      },
+      problems: ["idempotency_key_reused"],
+    },
+  ],
+};

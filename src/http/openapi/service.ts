@@ -1,0 +1,176 @@
+import { z } from "zod";
+import { healthSchema, readinessSchema } from "../../protocol/health.ts";
+import { statisticsSchema } from "../../protocol/statistics.ts";
+import { OWNER } from "./examples.ts";
+import { json, type Resource } from "./operation.ts";
+import { describe } from "./schemas.ts";
+
+const LISTENING = {
+  feed: "`asleep` waits for the bell, `awake` reads on a timer, `dozing` is between the two, `connecting` has no session.",
+  bell: "Whether our own notification was heard lately; null where none is needed.",
+  lastReadAgoMs: "Milliseconds since everything there was had been read.",
+} as const;
+
+const ready = { ready: true, phase: "started", feed: "asleep", bell: true, lastReadAgoMs: 812 };
+
+const statistics = {
+  streams: {
+    total: 3,
+    byTransport: { sse: 2, longPoll: 1 },
+    byOwner: [{ ownerId: OWNER, streams: 3 }],
+    opened: 1204,
+    refused: 0,
+    cut: { slow: 1, stalled: 4 },
+  },
+  subscriptions: { topics: 2, subscribers: 3 },
+  listener: { isHealthy: true, state: "asleep", bell: true, lastReadAgoMs: 812, changes: 52310 },
+  events: { delivered: 60412, replayed: 2077 },
+  process: { uptimeSeconds: 86412.5, rssBytes: 148897792 },
+};
+
+const METRICS = `# HELP jobcast_streams_open Streams that are open, and long polls that wait.
+# TYPE jobcast_streams_open gauge
+jobcast_streams_open{transport="sse"} 2
+jobcast_streams_open{transport="long_poll"} 1
+`;
+
+export const service: Resource = {
+  name: "Service",
+  description: "How the process that answers is doing, and this description.",
+  schemas: [
+    describe(
+      "Statistics",
+      statisticsSchema,
+      "Of the one process that answers; counters since it began.",
+      {
+        streams: "Streams, and long polls that wait.",
+        "streams.total": "Open now.",
+        "streams.byTransport": "Open now, by transport.",
+        "streams.byOwner": "The owners with the most open streams, at most 100, the most first.",
+        "streams.opened": "Let in.",
+        "streams.refused": "One too many.",
+        "streams.cut": "Clients that were cut.",
+        "streams.cut.slow": "They left too much unread.",
+        "streams.cut.stalled": "They took nothing at all between two heartbeats.",
+        subscriptions: "What is watched.",
+        "subscriptions.topics": "Jobs, owners and batches that somebody watches.",
+        "subscriptions.subscribers": "Watchers; who watches several things counts for each.",
+        listener: "What reads the changes from the database.",
+        "listener.isHealthy": "Whether changes are read, and in time.",
+        "listener.state": LISTENING.feed,
+        "listener.bell": LISTENING.bell,
+        "listener.lastReadAgoMs": LISTENING.lastReadAgoMs,
+        "listener.changes": "Changes that were read, whoever watches them.",
+        events: "Events of jobs and batches.",
+        "events.delivered": "Sent to clients, on streams and as answers to long polls.",
+        "events.replayed": "Those of them that were read back for streams that began or came back.",
+        process: "The process itself.",
+        "process.uptimeSeconds": "Since it began.",
+        "process.rssBytes": "Its memory.",
+      },
+    ),
+    describe("Health", healthSchema, "That the process lives.", { status: "Always the same." }),
+    describe("Readiness", readinessSchema, "Whether the process should be sent requests.", {
+      ready: "Migrated, reading, and the bell really heard.",
+      phase: "`started` unless it is starting or stopping.",
+      ...LISTENING,
+    }),
+  ],
+  operations: [
+    {
+      id: "getStatistics",
+      method: "get",
+      path: "/v1/stats",
+      summary: "Read the statistics",
+      description: "Who streams what from the process that answers, and what it has sent.",
+      access: ["stats:read"],
+      answers: {
+        200: {
+          description: "The statistics.",
+          content: json(statisticsSchema, { statistics }),
+        },
+      },
+      problems: [],
+    },
+    {
+      id: "getMetrics",
+      method: "get",
+      path: "/metrics",
+      summary: "Metrics for Prometheus",
+      description:
+        "The statistics without the owners, and those of the process. Without a token: keep it from the public at the proxy.",
+      access: "open",
+      answers: {
+        200: {
+          description: "The metrics in the text format of Prometheus.",
+          content: { "text/plain": { schema: z.string(), examples: { metrics: METRICS } } },
+        },
+      },
+      problems: [],
+    },
+    {
+      id: "getHealth",
+      method: "get",
+      path: "/healthz",
+      summary: "Is it alive?",
+      description: "For whoever restarts processes.",
+      access: "open",
+      answers: {
+        200: { description: "Yes.", content: json(healthSchema, { alive: { status: "ok" } }) },
+      },
+      problems: [],
+    },
+    {
+      id: "getReadiness",
+      method: "get",
+      path: "/readyz",
+      summary: "Is it ready?",
+      description: "For whoever sends requests to processes.",
+      access: "open",
+      answers: {
+        200: { description: "Yes.", content: json(readinessSchema, { ready }) },
+        503: {
+          description: "No: it starts, stops, or does not hear of changes.",
+          content: json(readinessSchema, {
+            deaf: { ...ready, ready: false, feed: "connecting", bell: false, lastReadAgoMs: 5210 },
+          }),
+        },
+      },
+      problems: [],
+    },
+    {
+      id: "getDescription",
+      method: "get",
+      path: "/openapi.json",
+      summary: "This description",
+      description: "The whole API as OpenAPI 3.1.",
+      access: "open",
+      answers: {
+        200: {
+          description: "The description.",
+          content: json(z.looseObject({ openapi: z.literal("3.1.0") }), {
+            description: { openapi: "3.1.0" },
+          }),
+        },
+      },
+      problems: [],
+    },
+    {
+      id: "getReference",
+      method: "get",
+      path: "/docs",
+      summary: "This reference",
+      description: "The description as a page.",
+      access: "open",
+      answers: {
+        200: {
+          description: "The page.",
+          content: {
+            "text/html": { schema: z.string(), examples: { page: "<!doctype html>" } },
+          },
+        },
+      },
+      problems: [],
+    },
+  ],
+};
