@@ -29,7 +29,7 @@ export function retryFrame(ms: number): Frame {
   return toChunk(`retry: ${Math.round(ms)}\n\n`);
 }
 
-/** An id for the event whose frame follows at once. */
+/** An id for the event whose frame follows, in the same `send`: nothing may come between the two. */
 export function idFrame(id: string): Frame {
   return toChunk(`id: ${id}\n`);
 }

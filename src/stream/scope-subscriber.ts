@@ -1,7 +1,7 @@
 import { formatCursor } from "../protocol/cursor.ts";
 import { hasPassed, isVisibleIn, type Snapshot } from "../protocol/snapshot.ts";
 import type { EventStream } from "./event-stream.ts";
-import { eventFrame, type Frame, idFrame, OutgoingChange } from "./frames.ts";
+import { eventFrame, type Frame, idFrame, type OutgoingChange } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
 import type { ScopeRead } from "./ports.ts";
 
@@ -91,22 +91,19 @@ export class ScopeSubscriber implements Subscriber {
 
   #toFrames({ changes, snapshot }: ScopeRead, isReset: boolean): Frame[] {
     const cursor = this.#cursor(snapshot);
-    const frames = changes.map((change) => new OutgoingChange(change).sharedFrame);
-    const last = frames.pop();
-    const isOnlyReset = isReset && !last;
-    const opening = isReset
-      ? [
-          eventFrame(
-            "reset",
-            JSON.stringify({ reason: "unknown_cursor" }),
-            isOnlyReset ? cursor : undefined,
-          ),
-        ]
-      : [];
-    if (last) return [...opening, ...frames, idFrame(cursor), last];
+    const frames = changes.map(({ event }, index) => {
+      const isLast = index === changes.length - 1;
+      // An id in a frame of its own could be carried off by a heartbeat between the two.
+      return eventFrame("status", JSON.stringify(event), isLast ? cursor : undefined);
+    });
+    const isEmpty = frames.length === 0;
+    if (isReset) {
+      const data = JSON.stringify({ reason: "unknown_cursor" });
+      return [eventFrame("reset", data, isEmpty ? cursor : undefined), ...frames];
+    }
     // Nothing to tell yet, but a client without an id would come back without one, and would miss
     // a job that began and ended in between.
-    return isReset ? opening : [eventFrame("ready", "{}", cursor)];
+    return isEmpty ? [eventFrame("ready", "{}", cursor)] : frames;
   }
 
   #cursor(snapshot: Snapshot): string {

@@ -1,0 +1,124 @@
+import { afterEach, describe, expect, it } from "vitest";
+import type { Change } from "../../src/protocol/event.ts";
+import type { Snapshot } from "../../src/protocol/snapshot.ts";
+import { eventFrame, OutgoingChange } from "../../src/stream/frames.ts";
+import { Hub } from "../../src/stream/hub.ts";
+import type { ScopeRead } from "../../src/stream/ports.ts";
+import { ScopeSubscriber } from "../../src/stream/scope-subscriber.ts";
+import { type Bench, change, openBench } from "./bench.ts";
+import { upTo, versionsOf } from "./edge.ts";
+
+const EPOCH = "abc";
+
+let bench: Bench;
+
+afterEach(() => bench?.close());
+
+/** Everything up to and with this transaction. */
+const seen = (xid: number): Snapshot => ({ xmin: xid + 1, xmax: xid + 1, xip: [] });
+
+/** A change whose frame has this many bytes. */
+function changeOf(version: number, bytes: number): Change {
+  const sizeOf = (message: string) =>
+    new OutgoingChange(change(version, { message })).sharedFrame.length;
+  return change(version, { message: "x".repeat(bytes - sizeOf("x".repeat(bytes)) + bytes) });
+}
+
+function subscribe(read?: (since: Snapshot) => Promise<ScopeRead>) {
+  const hub = new Hub((error) => {
+    throw error;
+  });
+  const subscriber = new ScopeSubscriber(EPOCH, async (since) => {
+    if (!read) throw new Error("it read although nothing was missing");
+    return { read: await read(since), isReset: false };
+  });
+  hub.subscribe(["owner:alice"], subscriber);
+  return { hub, subscriber };
+}
+
+describe("a long replay to a slow client", () => {
+  it("never lets a heartbeat or a goodbye carry the id of an event that is still to come", async () => {
+    bench = await openBench();
+    const { stream, client } = bench;
+    // Slices of a replay are 64 KiB: the last one ends just behind the id, were it a frame apart.
+    const slice = 65_536;
+    const changes = [changeOf(1, slice), changeOf(2, slice), changeOf(3, slice - 10), change(4)];
+    // A client that is behind after every slice, and a heartbeat before it has caught up.
+    const send = stream.send.bind(stream);
+    stream.send = (...slice) => {
+      send(...slice);
+      send([eventFrame("ping", "{}")]);
+    };
+    await subscribe().subscriber.begin(stream, { changes, snapshot: seen(4) }, false);
+    stream.close("max_age", 100);
+    await client.ended;
+    expect(versionsOf(client.events)).toEqual(upTo(4));
+    const isCarried = ({ lastEventId }: { lastEventId: string }) => lastEventId !== "";
+    expect(client.events.filter(({ type }) => type === "ping").length).toBeGreaterThanOrEqual(3);
+    expect(client.events.find(isCarried)).toMatchObject({ type: "status" });
+    expect(client.events.findIndex(isCarried)).toBeGreaterThanOrEqual(
+      client.events.findLastIndex(({ type }) => type === "status"),
+    );
+    expect(client.idOnlyBlocks).toBe(0);
+  });
+});
+
+describe("a flush of several pages", () => {
+  it("has its id on its last event only, whichever page that came with", async () => {
+    bench = await openBench();
+    const { hub, subscriber } = subscribe();
+    await subscriber.begin(bench.stream, { changes: [], snapshot: seen(0) }, false);
+    const elsewhere = { ...change(9), ownerId: "bob" };
+    hub.publish([change(1), change(2)], undefined);
+    hub.publish([change(3)], undefined);
+    hub.publish([elsewhere], seen(9)); // the last page has nothing for alice
+    hub.publish([change(10)], seen(10));
+    await bench.client.take(5);
+    const [ready, ...events] = bench.client.events;
+    expect(ready).toMatchObject({ type: "ready", lastEventId: `${EPOCH}-1.0` });
+    expect(events.map(({ lastEventId }) => lastEventId)).toEqual([
+      `${EPOCH}-1.0`,
+      `${EPOCH}-1.0`,
+      `${EPOCH}-a.0`,
+      `${EPOCH}-b.0`,
+    ]);
+  });
+
+  it("that began before the replay ended is told once, without what the replay saw", async () => {
+    bench = await openBench();
+    const { hub, subscriber } = subscribe();
+    hub.publish([change(1), change(2)], undefined);
+    await subscriber.begin(
+      bench.stream,
+      { changes: [change(1), change(2)], snapshot: seen(2) },
+      false,
+    );
+    hub.publish([change(3)], undefined);
+    hub.publish([change(4)], seen(4));
+    await bench.client.take(4);
+    expect(versionsOf(bench.client.events)).toEqual([1, 2, 3, 4]);
+    expect(bench.client.lastEventId).toBe(`${EPOCH}-5.0`);
+  });
+});
+
+describe("more live changes than may wait for a replay", () => {
+  it("are read from the table instead, none lost and none twice", async () => {
+    bench = await openBench();
+    const all = upTo(3_000).map((version) => change(version));
+    const { hub, subscriber } = subscribe(async ({ xmax }) => {
+      const missed = all.filter(({ xid }) => xid >= xmax);
+      return { changes: missed, snapshot: seen(3_000) };
+    });
+    for (const one of all.slice(500, 2_500)) hub.publish([one], seen(one.xid));
+    const begun = subscriber.begin(
+      bench.stream,
+      { changes: all.slice(0, 500), snapshot: seen(500) },
+      false,
+    );
+    for (const one of all.slice(2_500)) hub.publish([one], seen(one.xid));
+    await begun;
+    hub.publish([change(3_001)], seen(3_001));
+    await bench.client.take(3_001);
+    expect(versionsOf(bench.client.events)).toEqual(upTo(3_001));
+  });
+});
