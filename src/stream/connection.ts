@@ -56,10 +56,20 @@ export class ResponseConnection extends Connection {
     return this.#res.socket?.writableLength ?? 0;
   }
 
-  /** Bytes that the kernel has taken since the connection began. */
+  /**
+   * Bytes that the kernel has taken since the connection began. Node counts a write when it is
+   * done, and a large one may take minutes on a thin line, so this asks the handle, as Node's own
+   * timeout of sockets does.
+   */
   get bytesTaken(): number {
     const { socket } = this.#res;
-    return socket ? socket.bytesWritten - socket.writableLength : 0;
+    if (!socket) return 0;
+    const handle = (socket as Socket & { _handle?: Partial<WriteCounters> | null })._handle;
+    const { bytesWritten, writeQueueSize } = handle ?? {};
+    if (bytesWritten !== undefined && writeQueueSize !== undefined) {
+      return bytesWritten - writeQueueSize;
+    }
+    return socket.bytesWritten - socket.writableLength;
   }
 
   override sendHead(): void {
@@ -102,6 +112,9 @@ export class ResponseConnection extends Connection {
     this.#res.destroy();
   }
 }
+
+/** What libuv was given to write, and what of it the kernel has not taken. */
+type WriteCounters = { readonly bytesWritten: number; readonly writeQueueSize: number };
 
 /** One system call for many frames. */
 function writeTogether(socket: Socket, frames: readonly Frame[]): void {

@@ -1,11 +1,9 @@
 import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { Session } from "better-sse";
+import type { CloseReason } from "../protocol/control-event.ts";
 import { ResponseConnection } from "./connection.ts";
 import { eventFrame, type Frame, retryFrame } from "./frames.ts";
-
-/** Why the server ends a stream before its job does. */
-export type CloseReason = "token_expired" | "draining" | "max_age" | "database_changed";
 
 /** Why the server cut a connection without a word. */
 export type CutReason = "slow" | "stalled";
@@ -26,12 +24,15 @@ export type EventStreamOptions = {
   readonly onClosed: () => void;
 };
 
-/** One open SSE response. After it has closed, whatever is sent to it is dropped. */
+/**
+ * One SSE response. It is `open`, then `ending` until the client has taken what is left, then
+ * `closed`; a client that is gone skips the middle. Once it is not open, what is sent is dropped.
+ */
 export class EventStream {
   readonly #connection: ResponseConnection;
   readonly #res: ServerResponse;
   readonly #options: EventStreamOptions;
-  #isOpen = true;
+  #state: "open" | "ending" | "closed" = "open";
   #takenAtPing = -1;
 
   /**
@@ -65,34 +66,38 @@ export class EventStream {
   }
 
   get isOpen(): boolean {
-    return this.#isOpen;
+    return this.#state === "open";
   }
 
   /** @param events how many of the frames are events of jobs or batches, for the statistics */
   send(frames: readonly Frame[], events = 0, kind: EventKind = "live"): void {
-    if (!this.#isOpen || frames.length === 0) return;
+    if (!this.isOpen || frames.length === 0) return;
     this.#connection.send(frames);
     // Sending may have cut the client, and then it got none of them.
-    if (this.#isOpen && events > 0) this.#options.onEvents(kind, events);
+    if (this.isOpen && events > 0) this.#options.onEvents(kind, events);
   }
 
-  /** A heartbeat; a client that took nothing at all since the last one is gone or as good as gone. */
+  /**
+   * A heartbeat. A client that took nothing at all since the last one is gone or as good as gone;
+   * one that is still busy with what it was sent needs no sign of life on top of it.
+   */
   ping(frame: Frame): void {
-    if (!this.#isOpen) return;
+    if (this.#state === "closed") return;
     const taken = this.#connection.bytesTaken;
-    if (this.#connection.backlog > 0 && taken === this.#takenAtPing) {
+    const isBehind = this.#connection.backlog > 0;
+    if (isBehind && taken === this.#takenAtPing) {
       this.#cut("stalled");
       return;
     }
     this.#takenAtPing = taken;
-    this.send([frame]);
+    if (!isBehind) this.send([frame]);
   }
 
-  /** The regular end: nothing more will come. */
+  /** The regular end: nothing more will come. The client counts as here until it has everything. */
   end(): void {
-    if (!this.#isOpen) return;
+    if (!this.isOpen) return;
+    this.#state = "ending";
     this.#connection.end();
-    this.#closed();
   }
 
   /** Says why, and with what delay to come back, and ends. */
@@ -119,13 +124,13 @@ export class EventStream {
       bytes = 0;
     }
     this.send(slice);
-    if (this.#isOpen && events > 0) this.#options.onEvents("replayed", events);
+    if (this.isOpen && events > 0) this.#options.onEvents("replayed", events);
   }
 
   /** Resolves when the client has taken what was sent, or has gone. */
   async #drained(): Promise<void> {
     const { socket } = this.#res;
-    if (!this.#isOpen || !socket?.writableNeedDrain) return;
+    if (!this.isOpen || !socket?.writableNeedDrain) return;
     await new Promise<void>((resolve) => {
       const done = (): void => {
         socket.off("drain", done);
@@ -138,15 +143,15 @@ export class EventStream {
   }
 
   #cut(reason: CutReason): void {
-    if (!this.#isOpen) return;
+    if (this.#state === "closed") return;
     this.#options.onCut(reason);
     this.#connection.destroy();
     this.#closed();
   }
 
   #closed(): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
+    if (this.#state === "closed") return;
+    this.#state = "closed";
     this.#options.onClosed();
   }
 }

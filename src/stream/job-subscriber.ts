@@ -76,10 +76,10 @@ export class JobSubscriber implements Subscriber {
   async #catchUp(replay?: JobReplay): Promise<void> {
     const stream = this.#stream;
     if (!stream) return;
-    let known = replay;
-    while (stream.isOpen && !this.#isEnding) {
+    for (let known = replay; ; ) {
       const frames = this.#frames.splice(0);
       await stream.sendPaced(frames, frames.length);
+      if (!stream.isOpen || this.#isEnding) break;
       const isComplete = known !== undefined && this.#sent >= known.version && !this.#parkedTooMany;
       if (isComplete && !this.#hasHole()) break;
       this.#parkedTooMany = false;

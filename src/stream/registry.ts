@@ -179,9 +179,11 @@ export class StreamRegistry {
     const ping = eventFrame("ping", JSON.stringify({ at: new Date(now).toISOString() }));
     for (const attended of this.#attended) {
       const { stream } = attended;
-      if (now >= attended.expiresAt) stream.close("token_expired", this.retryMs());
-      else if (now >= attended.closesAt) stream.close("max_age", this.retryMs());
-      else if (now >= attended.nextPingAt) {
+      if (stream.isOpen && now >= attended.expiresAt) {
+        stream.close("token_expired", this.retryMs());
+      } else if (stream.isOpen && now >= attended.closesAt) {
+        stream.close("max_age", this.retryMs());
+      } else if (now >= attended.nextPingAt) {
         attended.nextPingAt = now + this.#options.heartbeatMs;
         stream.ping(ping);
       }
