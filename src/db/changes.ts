@@ -11,10 +11,14 @@ export const CHANGE_COLUMNS = `
   h.job_id, h.version, h.attempt, h.status, h.progress, h.stage, h.message, h.counts, h.result,
   h.error, h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, j.owner_id, j.batch_id`;
 
-/** Rows of status_history that the snapshot in parameter `$n` did not see; an index on xid finds them. */
+/**
+ * Rows of status_history that the snapshot in parameter `$n` did not see; an index on xid finds them.
+ * Ids that this cluster has not given out yet came with a restore, and would be new for ever.
+ */
 export function notVisibleIn(parameter: string): string {
   return `(h.xid >= pg_snapshot_xmax(${parameter}::pg_snapshot)
-    or h.xid = any (array(select pg_snapshot_xip(${parameter}::pg_snapshot))))`;
+    or h.xid = any (array(select pg_snapshot_xip(${parameter}::pg_snapshot))))
+    and h.xid < pg_snapshot_xmax(pg_current_snapshot())`;
 }
 
 /** The newest transaction whose rows a statement sees; null when there are none. */

@@ -79,14 +79,22 @@ async function newestVersions(db: Sql): Promise<Map<string, number>> {
   return new Map(rows.map(({ id, version }) => [id, version]));
 }
 
+type Events = { readonly events: readonly StreamEvent[] };
+
+/** What was read of each list of events, so that waiting for the next does not read all again. */
+const read = new WeakMap<Events["events"], { end: number; changes: [string, number][] }>();
+
 /** The job and version of every `status` event, in the order in which they came. */
-export function changesOf(stream: { readonly events: readonly StreamEvent[] }): [string, number][] {
-  return stream.events
-    .filter(({ type }) => type === "status")
-    .map(({ data }) => {
-      const { jobId, version } = JSON.parse(data);
-      return [jobId, version];
-    });
+export function changesOf({ events }: Events): readonly [string, number][] {
+  const known = read.get(events) ?? { end: 0, changes: [] };
+  for (const { type, data } of events.slice(known.end)) {
+    if (type !== "status") continue;
+    const { jobId, version } = JSON.parse(data);
+    known.changes.push([jobId, version]);
+  }
+  known.end = events.length;
+  read.set(events, known);
+  return known.changes;
 }
 
 function newestOf(stream: StreamClient): Map<string, number> {
@@ -105,7 +113,11 @@ function expectWhole(stream: StreamClient, versions: ReadonlyMap<string, number>
   expect(stream.ending).toBeUndefined();
   expect(stream.events.filter(({ type }) => type === "reset" || type === "close")).toEqual([]);
   const seen = new Map<string, number[]>();
-  for (const [id, version] of changesOf(stream)) seen.set(id, [...(seen.get(id) ?? []), version]);
+  for (const [id, version] of changesOf(stream)) {
+    const versions = seen.get(id);
+    if (versions) versions.push(version);
+    else seen.set(id, [version]);
+  }
   for (const [id, newest] of versions) {
     const first = seen.get(id)?.[0] ?? 1;
     const whole = Array.from({ length: newest - first + 1 }, (_, index) => first + index);
