@@ -1,5 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import type { Pool } from "pg";
+import { untimed } from "./pool.ts";
 
 /** The shipped migrations: `sql/` beside `src/` in the repository and beside `dist/` in the package. */
 const MIGRATIONS = new URL("../../sql/", import.meta.url);
@@ -41,9 +42,11 @@ export async function loadMigrations(directory: URL = MIGRATIONS): Promise<Migra
 export async function migrate(pool: Pool, migrations?: readonly Migration[]): Promise<string[]> {
   const known = migrations ?? (await loadMigrations());
   const client = await pool.connect();
+  let failure: Error | undefined;
   try {
     await client.query("begin");
-    await client.query(`select pg_advisory_xact_lock(${MIGRATION_LOCK})`);
+    await client.query("set local statement_timeout = 0; set local lock_timeout = 0");
+    await client.query(untimed(`select pg_advisory_xact_lock(${MIGRATION_LOCK})`));
     await client.query("create schema if not exists jobcast");
     await client.query(
       `create table if not exists jobcast.migrations (
@@ -61,14 +64,14 @@ export async function migrate(pool: Pool, migrations?: readonly Migration[]): Pr
     const pending = known.filter(({ id }) => !applied.has(id));
     for (const { id, name, sql } of pending) {
       await client.query("insert into jobcast.migrations (id, name) values ($1, $2)", [id, name]);
-      await client.query(sql);
+      await client.query(untimed(sql));
     }
     await client.query("commit");
     return pending.map(({ name }) => name);
   } catch (error) {
-    await client.query("rollback").catch(() => undefined); // the connection may be what failed
+    failure = error instanceof Error ? error : new Error(String(error));
     throw error;
   } finally {
-    client.release();
+    client.release(failure); // closes a connection that failed, which rolls back what it did
   }
 }

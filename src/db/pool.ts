@@ -23,6 +23,15 @@ export function connectionConfig(connectionString: string, name: string): pg.Cli
   };
 }
 
+/** The longest that a timer can be set to: 24 days. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** A query that takes as long as it takes: work on whole tables, and waiting for others who do it. */
+export function untimed(text: string): pg.QueryConfig {
+  // The driver knows it for each query, its types only for a connection.
+  return { text, query_timeout: LONGEST_MS } as pg.QueryConfig;
+}
+
 /** How long the queries that run may still take when the pool ends. */
 const END_MS = 1_000;
 

@@ -1,4 +1,5 @@
 import type { Pool } from "pg";
+import { untimed } from "./pool.ts";
 
 /**
  * After a logical restore into another cluster the stored transaction ids mean nothing: those
@@ -8,8 +9,10 @@ import type { Pool } from "pg";
  */
 export async function adoptRestoredHistory(pool: Pool): Promise<number> {
   const { rowCount } = await pool.query(
-    `update jobcast.status_history set xid = '3'
-     where xid >= pg_snapshot_xmax(pg_current_snapshot())`,
+    untimed(
+      `update jobcast.status_history set xid = '3'
+       where xid >= pg_snapshot_xmax(pg_current_snapshot())`,
+    ),
   );
   return rowCount ?? 0;
 }
