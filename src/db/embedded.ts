@@ -1,8 +1,8 @@
 import { join, resolve } from "node:path";
 import { openDataDir } from "./embedded/account.ts";
-import { type Cluster, openCluster } from "./embedded/cluster.ts";
+import { type Cluster, isAbsentOrEmpty, openCluster } from "./embedded/cluster.ts";
 import { openClusterHome } from "./embedded/cluster-home.ts";
-import { loadPassword, readPort, writeSecret } from "./embedded/credentials.ts";
+import { forgetPassword, loadPassword, readPort, writeSecret } from "./embedded/credentials.ts";
 import { type Claim, claimDataDir } from "./embedded/data-dir-claim.ts";
 import { checkPostgresBinaries, loadPostgresBinaries } from "./embedded/postgres-binaries.ts";
 import { type Postmaster, startPostmaster, stopPostmaster } from "./embedded/postmaster.ts";
@@ -67,6 +67,7 @@ export async function startEmbeddedPostgres({
       claims.push(await claimDataDir(home));
       options.log.info({ dataDir, cluster: join(home, "postgres") }, ELSEWHERE);
     }
+    if (await isAbsentOrEmpty(join(home, "postgres"))) await forgetPassword(dataDir);
     const cluster = await openCluster(home, binaries, major);
     const serverLog = await openServerLog(dataDir, cluster.account);
     const how = { dataDir, settings, log: options.log };

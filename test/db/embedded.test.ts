@@ -113,6 +113,16 @@ describe("a later start", () => {
     expect(await query(url, "select 1 as one")).toEqual([{ one: 1 }]);
   });
 
+  it("makes another cluster when somebody has removed it, and nothing else", async () => {
+    const dataDir = copyOfTemplate();
+    rmSync(join(dataDir, "postgres"), { recursive: true });
+
+    const { url } = await start(dataDir);
+
+    const [found] = await query(url, "select to_regclass('kept') as kept");
+    expect(found).toEqual({ kept: null });
+  });
+
   it("is not disturbed by a second cluster starting at the same time", async () => {
     const urls = await Promise.all([copyOfTemplate(), copyOfTemplate()].map((dir) => start(dir)));
 

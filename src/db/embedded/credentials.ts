@@ -1,12 +1,19 @@
 import { randomBytes } from "node:crypto";
-import { chown, readFile, rename, writeFile } from "node:fs/promises";
+import { chown, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Cluster, setPassword } from "./cluster.ts";
 import { systemCode } from "./command.ts";
 
+const passwordFile = (dataDir: string) => join(dataDir, "postgres-password");
+
+/** For a new cluster in the place of one that was removed, whose password it does not know. */
+export async function forgetPassword(dataDir: string): Promise<void> {
+  await rm(passwordFile(dataDir), { force: true });
+}
+
 /** The superuser's password: made at the first start, and anew if somebody deleted its file. */
 export async function loadPassword(dataDir: string, cluster: Cluster): Promise<string> {
-  const file = join(dataDir, "postgres-password");
+  const file = passwordFile(dataDir);
   try {
     return (await readFile(file, "utf8")).trim();
   } catch (error) {

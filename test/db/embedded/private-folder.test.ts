@@ -154,13 +154,23 @@ describe("a data directory where only its own user may go", () => {
     );
   });
 
-  it.runIf(asRoot)("is refused when its cluster is gone, rather than made anew", async () => {
-    const dataDir = privateDataDir();
-    mkdirSync(dataDir);
-    symlinkSync(`${CLUSTERS}/gone/postgres`, linkIn(dataDir));
+  it.runIf(asRoot)(
+    "gets another cluster in place of one that is gone only if told so",
+    async () => {
+      const dataDir = privateDataDir();
+      mkdirSync(dataDir);
+      writeFileSync(join(dataDir, "postgres-password"), "of the one that is gone");
+      symlinkSync(`${CLUSTERS}/gone/postgres`, linkIn(dataDir));
+      await expect(start(dataDir)).rejects.toThrow(
+        "leads to a cluster that cannot be used: ENOENT",
+      );
+      rmSync(linkIn(dataDir));
 
-    await expect(start(dataDir)).rejects.toThrow("leads to a cluster that cannot be used: ENOENT");
-  });
+      const { url } = await start(dataDir);
+
+      expect(await query(url, "select 1 as one")).toEqual([{ one: 1 }]);
+    },
+  );
 });
 
 describe("a clone where only its own user may go", () => {
