@@ -36,9 +36,9 @@ async function fill(): Promise<void> {
 }
 
 /** Reads a little every few milliseconds, as over a thin line. */
-function readSlowly(): void {
+function readSlowly(everyMs: number): void {
   bench.client.pause();
-  every(2, () => {
+  every(everyMs, () => {
     bench.client.resume();
     setImmediate(() => bench.client.pause());
   });
@@ -86,7 +86,7 @@ describe("a client that does not keep up", () => {
 
   it("is not cut while it takes a large event slowly, however many heartbeats that lasts", async () => {
     bench = await openBench();
-    readSlowly();
+    readSlowly(25);
     bench.stream.send([eventFrame("status", "z".repeat(48 * MIB))]);
     let heartbeats = 0;
     every(100, () => {
@@ -130,7 +130,7 @@ describe("a long history", () => {
       status: "completed" as const,
       events: history.slice(after, after + 200),
     });
-    readSlowly();
+    readSlowly(2);
     let most = 0;
     every(1, () => {
       most = Math.max(most, unsent());
