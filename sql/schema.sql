@@ -372,9 +372,9 @@ begin
   ) with ordinality n (type, title, params, metadata, credits, timeout_seconds, timeout_extends, position)
   order by n.position;
   perform set_config('jobcast.source', coalesce(v_source, ''), true);
-  -- The counts are there at once and not only after the commit, for whoever reads in this transaction.
-  set constraints jobcast._900_settle immediate;
-  set constraints jobcast._900_settle deferred;
+  -- The counts are there at once, for whoever reads in this transaction. Only of this batch, which
+  -- nobody else can see yet: others' would be locked until the commit.
+  perform jobcast.settle_batch_changes(v_batch.id);
   select b.* into v_batch from jobcast.batches b where b.id = v_batch.id;
   return v_batch;
 end
@@ -678,6 +678,43 @@ end
 $function$;
 comment on function jobcast.retry_job(pg_catalog.uuid,pg_catalog.text,pg_catalog.text) is 'A failed, cancelled or timed out job becomes pending again, as its next attempt.';
 
+CREATE OR REPLACE FUNCTION jobcast.settle_batch_changes(batch_id uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_change jobcast.batch_changes;
+  v_batch jobcast.batches;
+begin
+  delete from jobcast.batch_changes c
+    where c.xid = pg_current_xact_id() and c.batch_id = settle_batch_changes.batch_id
+    returning c.* into v_change;
+  if not found then
+    return;
+  end if;
+  update jobcast.batches b set
+    total = b.total + v_change.total,
+    completed = b.completed + v_change.completed,
+    failed = b.failed + v_change.failed,
+    cancelled = b.cancelled + v_change.cancelled,
+    started = b.started + v_change.started,
+    progress_sum = b.progress_sum + v_change.progress_sum,
+    version = b.version + 1,
+    updated_at = v_now,
+    started_at = coalesce(b.started_at, case when b.started + v_change.started > 0 then v_now end)
+  where b.id = settle_batch_changes.batch_id
+  returning b.* into v_batch;
+  update jobcast.batches b set
+    estimated_seconds_remaining = jobcast.estimate(v_batch.status, v_batch.progress, v_batch.started_at, v_now),
+    finished_at = case when jobcast.is_final(v_batch.status) then coalesce(v_batch.finished_at, v_now) end
+  where b.id = settle_batch_changes.batch_id;
+end
+$function$;
+comment on function jobcast.settle_batch_changes(pg_catalog.uuid) is 'Adds what this transaction has noted about a batch to its counts, and locks it: so it is done at the commit.';
+
 CREATE OR REPLACE FUNCTION jobcast.source()
  RETURNS text
  LANGUAGE sql
@@ -718,34 +755,13 @@ CREATE OR REPLACE FUNCTION jobcast.tg_batch_changes__settle()
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-declare
-  v_now constant timestamptz := clock_timestamp();
-  v_change jobcast.batch_changes;
-  v_batch jobcast.batches;
 begin
   -- The first note settles all of this transaction's, in the order of the batches, so that two
   -- transactions about the same batches cannot deadlock; the other notes find nothing left.
-  for v_change in
-    select * from jobcast.batch_changes c where c.xid = pg_current_xact_id() order by c.batch_id
-  loop
-    update jobcast.batches b set
-      total = b.total + v_change.total,
-      completed = b.completed + v_change.completed,
-      failed = b.failed + v_change.failed,
-      cancelled = b.cancelled + v_change.cancelled,
-      started = b.started + v_change.started,
-      progress_sum = b.progress_sum + v_change.progress_sum,
-      version = b.version + 1,
-      updated_at = v_now,
-      started_at = coalesce(b.started_at, case when b.started + v_change.started > 0 then v_now end)
-    where b.id = v_change.batch_id
-    returning b.* into v_batch;
-    update jobcast.batches b set
-      estimated_seconds_remaining = jobcast.estimate(v_batch.status, v_batch.progress, v_batch.started_at, v_now),
-      finished_at = case when jobcast.is_final(v_batch.status) then coalesce(v_batch.finished_at, v_now) end
-    where b.id = v_change.batch_id;
-  end loop;
-  delete from jobcast.batch_changes c where c.xid = pg_current_xact_id();
+  perform jobcast.settle_batch_changes(c.batch_id)
+  from (
+    select n.batch_id from jobcast.batch_changes n where n.xid = pg_current_xact_id() order by n.batch_id
+  ) c;
   return null;
 end
 $function$;
