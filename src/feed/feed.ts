@@ -2,6 +2,7 @@ import type { FeedPage, FeedSession } from "../db/feed-session.ts";
 import type { Snapshot } from "../protocol/snapshot.ts";
 import { backoff } from "./backoff.ts";
 import type { Doorbell, FeedLog } from "./doorbell.ts";
+import { Pace } from "./pace.ts";
 
 /** A listener that waits for the bell still looks by itself this often: a bell can be lost. */
 const RECONCILE_MS = 3_000;
@@ -9,9 +10,12 @@ const RECONCILE_MS = 3_000;
 /** How often an awake listener reads. */
 const POLL_MS = 50;
 
+/** How often one that is awake because of the load reads: each read carries what many wrote. */
+const BUSY_POLL_MS = 10;
+
 /**
- * `connecting`: no session. `awake`: reads on a timer, nobody needs to ring. `dozing`: holds the
- * sleepers' lock, but a writer that looked before may still commit without ringing. `asleep`:
+ * `connecting`: no session. `awake`: reads on a timer, because the bell does not work or because
+ * writers are busy, and should not ring. `dozing`: holds the sleepers' lock, but a writer that looked before may still commit without ringing. `asleep`:
  * every commit rings, the timer is only for reconciliation.
  */
 export type FeedState = "connecting" | "awake" | "dozing" | "asleep";
@@ -28,6 +32,8 @@ export type FeedOptions = {
   /** The database behind the connection is another one: nothing that was seen before holds. */
   onEpochChange: (epoch: string) => void;
   log: FeedLog;
+  /** When there is too much to ring for. */
+  pace?: Pace;
 };
 
 /**
@@ -39,6 +45,7 @@ export type FeedOptions = {
 export class Feed {
   readonly #options: FeedOptions;
   readonly #stopping = new AbortController();
+  readonly #pace: Pace;
   #session: FeedSession | undefined;
   #state: FeedState = "connecting";
   #since: Snapshot | undefined;
@@ -53,6 +60,7 @@ export class Feed {
 
   constructor(options: FeedOptions) {
     this.#options = options;
+    this.#pace = options.pace ?? new Pace();
   }
 
   get state(): FeedState {
@@ -84,6 +92,7 @@ export class Feed {
 
   /** There may be something new. Rings during a read are answered by one more read. */
   ring(): void {
+    if (this.#state === "awake" && this.#pace.isBusy) return; // the timer reads in a moment
     this.#rung = true;
     this.#ringWaiting?.();
   }
@@ -133,17 +142,21 @@ export class Feed {
   async #read(session: FeedSession): Promise<void> {
     this.#rung = false;
     if (!this.#since) throw new TypeError("The feed has no snapshot.");
+    let transactions = 0;
     for await (const page of session.read(this.#since)) {
       this.#options.onPage(page);
+      transactions += new Set(page.changes.map(({ xid }) => xid)).size;
       if (page.snapshot) this.#since = page.snapshot;
       if (page.endedBelow) this.#endedBelow = page.endedBelow;
     }
+    this.#pace.add(transactions);
     this.#lastReadAt = Date.now();
   }
 
-  /** Goes to sleep in two steps while the bell works, and wakes when it does not. */
+  /** Goes to sleep in two steps, and wakes when the bell does not work or would ring all the time. */
   async #settle(session: FeedSession): Promise<void> {
-    const maySleep = this.#options.mode === "bell" && this.#options.doorbell?.isListening === true;
+    const { mode, doorbell } = this.#options;
+    const maySleep = mode === "bell" && doorbell?.isListening === true && !this.#pace.isBusy;
     if (!maySleep) {
       if (this.#state === "awake") return;
       await session.unlockBell();
@@ -161,7 +174,8 @@ export class Feed {
   /** Until somebody rings or the timer of this state is up. */
   async #untilNextRead(): Promise<void> {
     if (this.#rung || this.#stopping.signal.aborted) return;
-    const wait = this.#state === "asleep" ? RECONCILE_MS : POLL_MS;
+    const poll = this.#pace.isBusy ? BUSY_POLL_MS : POLL_MS;
+    const wait = this.#state === "asleep" ? RECONCILE_MS : poll;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, wait);
       this.#ringWaiting = () => {
