@@ -140,18 +140,18 @@ export const batches: Resource = {
       description:
         "The newest state whenever one of the jobs changed. States that come faster than they are read are skipped. When all jobs have ended, so does the stream.",
       access: "stream",
-      parameters: [batchId, ...resumeParameters("1")],
+      parameters: [batchId, ...resumeParameters("2")],
       answers: {
         200: {
           description: "States of the batch, as a stream or as the answer to a poll.",
           content: {
             "text/event-stream": {
               schema: z.string(),
-              examples: { stream: streamText([{ event: "batch", id: "1", data: BATCH_EVENT }]) },
+              examples: { stream: streamText([{ event: "batch", id: "2", data: BATCH_EVENT }]) },
             },
             "application/json": {
               schema: batchPollSchema,
-              examples: { poll: { events: [BATCH_EVENT], cursor: "1", done: false } },
+              examples: { poll: { events: [BATCH_EVENT], cursor: "2", done: false } },
             },
           },
         },

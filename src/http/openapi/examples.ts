@@ -11,7 +11,6 @@ export const OWNER = "alice";
 export const JOB_ID = "01984f2e-6a10-7b3c-9d52-4e8f1c0a7b61";
 export const EXPORT_ID = "01984f2e-91c4-7e07-8a3f-2b6d5c9e0f14";
 export const BATCH_ID = "01984f2f-0b7e-7d18-b6c4-93a1e5f28d70";
-export const CALLBACK_TOKEN = "1.tkd2qo.Zr0Wn5mO1sVJxk2cC8yqgH4eTfUaBvDi7LpRwXtMNhQ";
 /** Of streams over many jobs: opaque. */
 export const CURSOR = "k3v9-1f4.2";
 
@@ -128,7 +127,7 @@ export const BATCH_EVENT: Batch = {
   progress: 0,
   status: "pending",
   estimatedSecondsRemaining: null,
-  version: 1,
+  version: 2,
   createdAt: "2026-07-28T09:35:00.000Z",
   finishedAt: null,
 };
@@ -160,8 +159,13 @@ export const MESH_JOBS = [
   }),
 );
 
+/** What only looks like one, another for each attempt of each job. */
+export function callbackToken({ id, attempt }: Job): string {
+  return `${attempt}.tkd2qo.${id.slice(-12)}V1sVJxk2cC8yqgH4eTfUaBvDi7LpRwX`;
+}
+
 /** A job as its creation answers: with the URL for its provider. */
 export function asCreated(job: Job): CreatedJob {
-  const callback = `/v1/callbacks/${job.id}?token=${CALLBACK_TOKEN}`;
+  const callback = `/v1/callbacks/${job.id}?token=${callbackToken(job)}`;
   return { ...job, links: { ...job.links, callback } };
 }

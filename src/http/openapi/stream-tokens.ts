@@ -1,13 +1,21 @@
 import { createStreamTokenSchema, streamTokenSchema } from "../../protocol/stream-token.ts";
-import { JOB_ID } from "./examples.ts";
+import { JOB_ID, OWNER } from "./examples.ts";
 import { json, type Resource } from "./operation.ts";
 import { describe, describeAny } from "./schemas.ts";
 
-const answer = {
-  token:
-    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImpvYmNhc3QifQ.eyJzdWIiOiJhbGljZSIsImV4cCI6MTc4NTIzMTMwMCwiYXVkIjoiam9iY2FzdDpzdHJlYW1zIn0.c2lnbmF0dXJlLW9mLWFuLWV4YW1wbGU",
-  expiresAt: "2026-07-28T09:35:00.000Z",
-};
+const EXPIRES_AT = "2026-07-28T09:35:00.000Z";
+
+/** What looks like such a token but is signed by nobody. */
+function answer(claims: object) {
+  const exp = Date.parse(EXPIRES_AT) / 1_000;
+  const parts = [
+    { alg: "HS256", typ: "JWT", kid: "jobcast" },
+    { sub: OWNER, exp, ...claims, aud: "jobcast:streams" },
+    "the signature of an example",
+  ];
+  const encoded = parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"));
+  return { token: encoded.join("."), expiresAt: EXPIRES_AT };
+}
 
 export const streamTokens: Resource = {
   name: "Stream tokens",
@@ -45,7 +53,10 @@ export const streamTokens: Resource = {
       answers: {
         201: {
           description: "The token.",
-          content: json(streamTokenSchema, { job: answer, everything: answer }),
+          content: json(streamTokenSchema, {
+            job: answer({ jobs: [JOB_ID] }),
+            everything: answer({}),
+          }),
         },
       },
       problems: ["not_found"],
