@@ -119,6 +119,21 @@ $$;
 comment on function jobcast.tg_jobs__on_update() is
   'Legal transitions, monotonic progress, versions and timestamps. An update that changes nothing reports UPDATE 0.';
 
+create function jobcast.tg_jobs__on_delete() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Its credits would stay charged, its batch would wait for it for ever, and its viewers too.
+  if not jobcast.is_final(old.status) then
+    raise exception 'job % is %: end it before you delete it', old.id, old.status
+      using errcode = 'JC001',
+        detail = jsonb_build_object('status', old.status, 'version', old.version)::text;
+  end if;
+  return old;
+end
+$$;
+
 -- Security definer: a role that may only update jobs need not be able to write history.
 create function jobcast.tg_jobs__append_history() returns trigger
 language plpgsql security definer
@@ -213,6 +228,8 @@ create trigger _100_on_insert before insert on jobcast.jobs
   for each row execute function jobcast.tg_jobs__on_insert();
 create trigger _100_on_update before update on jobcast.jobs
   for each row execute function jobcast.tg_jobs__on_update();
+create trigger _100_on_delete before delete on jobcast.jobs
+  for each row execute function jobcast.tg_jobs__on_delete();
 create trigger _500_append_history_on_insert after insert on jobcast.jobs
   referencing new table as after
   for each statement execute function jobcast.tg_jobs__append_history();

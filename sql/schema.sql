@@ -170,6 +170,7 @@ CREATE INDEX jobs_by_owner_status ON jobcast.jobs USING btree (owner_id, status,
 CREATE INDEX jobs_by_owner_type ON jobcast.jobs USING btree (owner_id, type, created_at DESC, id DESC);
 CREATE INDEX jobs_by_status ON jobcast.jobs USING btree (status, created_at DESC, id DESC);
 CREATE INDEX jobs_by_type ON jobcast.jobs USING btree (type, created_at DESC, id DESC);
+CREATE TRIGGER _100_on_delete BEFORE DELETE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_delete();
 CREATE TRIGGER _100_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_insert();
 CREATE TRIGGER _100_on_update BEFORE UPDATE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_update();
 CREATE TRIGGER _500_append_history_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
@@ -907,6 +908,22 @@ begin
     started = c.started + excluded.started,
     progress_sum = c.progress_sum + excluded.progress_sum;
   return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_delete()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- Its credits would stay charged, its batch would wait for it for ever, and its viewers too.
+  if not jobcast.is_final(old.status) then
+    raise exception 'job % is %: end it before you delete it', old.id, old.status
+      using errcode = 'JC001',
+        detail = jsonb_build_object('status', old.status, 'version', old.version)::text;
+  end if;
+  return old;
 end
 $function$;
 

@@ -191,6 +191,7 @@ describe("a delivery", () => {
 
   it("for a job that is gone is a 404", async () => {
     const { id, callback } = await createJob();
+    await database.query("select jobcast.cancel_job($1)", [id]);
     await database.query("delete from jobcast.jobs where id = $1", [id]);
     const { status, body } = await deliver(server, callback, { progress: 1 });
     expect([status, body.code]).toEqual([404, "not_found"]);

@@ -210,6 +210,17 @@ describe("what never changes", () => {
   });
 });
 
+describe("deleting", () => {
+  it("takes a job that has ended, with its history, and none that has not", async () => {
+    const id = await createJob();
+    const remove = () => database.query("delete from jobcast.jobs where id = $1", [id]);
+    await expect(remove()).rejects.toMatchObject({ code: "JC001" });
+    await database.query("select jobcast.cancel_job($1)", [id]);
+    await remove();
+    expect(await history(id)).toEqual([]);
+  });
+});
+
 describe("update_jobs", () => {
   it("locks in one order, so that (A, B) and (B, A) cannot deadlock", async () => {
     const [a = "", b = ""] = await createJobs(2);
