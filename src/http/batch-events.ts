@@ -64,7 +64,7 @@ async function poll(
   const batch = await waitForNews({
     hub,
     topics: [`batch:${id}`],
-    waitMs: waitMsOf(req),
+    waitMs: waitMsOf(req, caller),
     signal: AbortSignal.any([clientGone(res), registry.draining]),
     read: async () => visibleBatch(await batchReader.read(id), caller),
     hasNews: (read) => isNews(read) || isFinal(read.status),

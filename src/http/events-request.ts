@@ -45,10 +45,10 @@ export function lastIdOf(req: Request): string | undefined {
   return typeof id === "string" ? id : "?";
 }
 
-/** Milliseconds that a long poll may wait. */
-export function waitMsOf(req: Request): number {
+/** Milliseconds that a long poll may wait: no longer than its token is good for. */
+export function waitMsOf(req: Request, caller: Caller): number {
   const wait = waitSchema.safeParse(req.query["wait"]);
-  if (wait.success) return wait.data * 1_000;
+  if (wait.success) return Math.min(wait.data * 1_000, caller.expiresAt - Date.now());
   throw new JobcastError("invalid_request", "The query is not valid.", {
     fields: [
       { path: "query.wait", message: `must be a number of seconds from 0 to ${MAX_WAIT_SECONDS}` },

@@ -60,7 +60,7 @@ async function poll(
   const replay = await waitForNews({
     hub,
     topics: [`job:${jobId}`],
-    waitMs: waitMsOf(req),
+    waitMs: waitMsOf(req, caller),
     signal: AbortSignal.any([clientGone(res), registry.draining]),
     read: async () => visible(await jobReader.read(jobId, last.after), jobId, caller),
     hasNews: ({ events, status }) => events.length > 0 || isFinal(status),

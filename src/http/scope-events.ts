@@ -56,7 +56,7 @@ async function poll(req: Request, res: Response, deps: EventsDeps, scope: Scope)
   const { read, isReset } = await waitForNews({
     hub: deps.hub,
     topics: topicsOf(scope),
-    waitMs: waitMsOf(req),
+    waitMs: waitMsOf(req, caller),
     signal: AbortSignal.any([clientGone(res), deps.registry.draining]),
     read: () => readOpening(scope, caller, lastIdOf(req), deps),
     hasNews: (opening) =>

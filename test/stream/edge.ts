@@ -68,6 +68,8 @@ export async function startEdge(options: Options = {}, given?: TestDatabase): Pr
       const left = () => `no open stream; ${JSON.stringify(server.jobcast.statistics())}`;
       await until(isQuiet, 5_000, left);
       expect(server.jobcast.statistics().openByOwner).toEqual({});
+      const { body } = await server.call("GET", "/v1/stats");
+      expect(body.subscriptions).toEqual({ topics: 0, subscribers: 0 });
     },
     async stop() {
       await server.stop();

@@ -139,4 +139,25 @@ describe("between subscribing and the end of the replay", () => {
       await resumed.close();
     }
   });
+
+  it("news are not slept over by a long poll, of one job or of many", async () => {
+    const id = await edge.newJob();
+    const witness = await edge.open("/v1/events");
+    await witness.next();
+    const headers = { accept: "application/json" };
+    const [job, all] = await inTheWindow({
+      witness,
+      connect: [
+        () => edge.open(`/v1/jobs/${id}/events?after=1&wait=60`, { headers }),
+        () => edge.open(`/v1/events?after=${witness.lastEventId}&wait=60`, { headers }),
+      ],
+      before: "select 'nothing'",
+      after: () => edge.report(id, 50),
+      changes: 1,
+    });
+    for (const answer of [job, all]) {
+      const { events } = JSON.parse((await answer?.body()) ?? "");
+      expect(events).toMatchObject([{ jobId: id, version: 2 }]);
+    }
+  });
 });
