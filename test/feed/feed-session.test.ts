@@ -1,0 +1,52 @@
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { openFeedSession } from "../../src/db/feed-session.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { until } from "../support/deadline.ts";
+
+let db: TestDatabase;
+
+beforeEach(async () => {
+  db = await createTestDatabase();
+});
+
+afterEach(async () => {
+  await db.drop();
+});
+
+/** Rows of jobs that were ever read; a session tells when it ends. */
+async function jobsRead(): Promise<number> {
+  const [row] = await db.query<{ rows: number }>(
+    `select seq_tup_read + idx_tup_fetch as rows from pg_stat_user_tables
+     where schemaname = 'jobcast' and relname = 'jobs'`,
+  );
+  return row?.rows ?? 0;
+}
+
+it("does not read all jobs for some changes, also in a session without settings", async () => {
+  const writer = await db.connect();
+  await writer.query(
+    "insert into jobcast.jobs (owner_id, type) select 'alice', 'test' from generate_series(1, 20000)",
+  );
+  await writer.query("analyze jobcast.jobs, jobcast.status_history");
+  const session = await openFeedSession(db.url, new AbortController().signal);
+  const since = await session.currentSnapshot();
+  await writer.query(
+    "update jobcast.jobs set message = 'new' where id in (select id from jobcast.jobs order by random() limit 500)",
+  );
+  await writer.end();
+  const before = await jobsRead();
+  let changes = 0;
+  for await (const page of session.read(since)) changes += page.changes.length;
+  session.destroy();
+
+  expect(changes).toBe(500);
+  const after = await until(
+    async () => {
+      const rows = await jobsRead();
+      return rows > before && rows;
+    },
+    5_000,
+    "the statistics of the session",
+  );
+  expect(after - before).toBe(500);
+});
