@@ -19,6 +19,10 @@ const LAYERS: Readonly<Record<string, Rule>> = {
   "errors.ts": { may: ["protocol/"], because: "everything throws: it would close a cycle" },
   "config.ts": { may: BASE, because: "a setting that needs a running part cannot configure it" },
   "log.ts": { may: BASE, because: "a logger that needs the database cannot log that it is down" },
+  "embedded/": {
+    may: [],
+    because: "it is for who has no database: nobody else may come to need it",
+  },
   "db/": { may: BASE, because: "SQL that knows streams cannot be used or tested without them" },
   "feed/": { may: ["db/", ...BASE], because: "a feed that knows its hub can be held up by it" },
   "stream/": { may: BASE, because: "with ports instead of db/ it is tested without a database" },
@@ -34,7 +38,7 @@ const LAYERS: Readonly<Record<string, Rule>> = {
   },
   "index.ts": { may: ["jobcast.ts", "jobs/", ...BASE], because: "what it exports is a promise" },
   "server.ts": {
-    may: ["jobcast.ts", "config.ts", "log.ts", "errors.ts", "db/"],
+    may: ["jobcast.ts", "config.ts", "log.ts", "errors.ts", "embedded/"],
     because: "a part wired here is missing for whoever mounts jobcast in their own app",
   },
   "main.ts": { may: ["server.ts", "config.ts", "log.ts"], because: "no test can reach main.ts" },

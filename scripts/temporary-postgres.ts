@@ -6,7 +6,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startEmbeddedPostgres } from "../src/db/embedded.ts";
+import { startEmbeddedPostgres } from "../src/embedded/embedded-postgres.ts";
 
 /** What is lost in a crash of this database would be thrown away a moment later anyhow. */
 const SETTINGS = { fsync: "off", full_page_writes: "off", synchronous_commit: "off" };

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "./config.ts";
-import type { EmbeddedPostgres } from "./db/embedded.ts";
+import type { EmbeddedPostgres } from "./embedded/embedded-postgres.ts";
 import { createJobcast, type Jobcast } from "./jobcast.ts";
 import type { Logger } from "./log.ts";
 
@@ -94,7 +94,7 @@ export async function startServer({ config, log, onFatal }: ServerOptions): Prom
 
   async function startEmbedded(): Promise<EmbeddedPostgres> {
     // Loaded only here: who brings a database needs none of its packages.
-    const { startEmbeddedPostgres } = await import("./db/embedded.ts");
+    const { startEmbeddedPostgres } = await import("./embedded/embedded-postgres.ts");
     const embedded = await startEmbeddedPostgres({
       dataDir: config.dataDir,
       log,

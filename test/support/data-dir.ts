@@ -1,5 +1,5 @@
 import { rm } from "node:fs/promises";
-import { findClusterHome } from "../../src/db/embedded/cluster-home.ts";
+import { findClusterHome } from "../../src/embedded/cluster-home.ts";
 
 /**
  * Removes the data directory of an embedded PostgreSQL with its cluster, which lies elsewhere when

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import type { TestProject } from "vitest/node";
-import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
 import { migrate } from "../../src/db/migrate.ts";
+import { startEmbeddedPostgres } from "../../src/embedded/embedded-postgres.ts";
 import { removeDataDir } from "./data-dir.ts";
 import { databaseUrl, withAdmin } from "./database-server.ts";
 

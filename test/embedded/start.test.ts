@@ -12,7 +12,7 @@ import {
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { identify } from "../../src/db/embedded/process-identity.ts";
+import { identify } from "../../src/embedded/process-identity.ts";
 import {
   children,
   copyOfTemplate,
@@ -23,7 +23,7 @@ import {
   start,
   startInChild,
   warnings,
-} from "./embedded/setup.ts";
+} from "./setup.ts";
 
 manageClusters();
 

@@ -15,8 +15,8 @@ import {
 } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import type { PostgresBinaries } from "../../../src/db/embedded/postgres-binaries.ts";
-import { reachableBinaries } from "../../../src/db/embedded/reachable-binaries.ts";
+import type { PostgresBinaries } from "../../src/embedded/postgres-binaries.ts";
+import { reachableBinaries } from "../../src/embedded/reachable-binaries.ts";
 import { asRoot, TEMPORARY } from "./setup.ts";
 
 const STORE = "/var/lib/jobcast-postgres";

@@ -6,10 +6,13 @@ import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import pg from "pg";
 import { afterAll, afterEach, beforeAll } from "vitest";
-import { identify } from "../../../src/db/embedded/process-identity.ts";
-import { type EmbeddedPostgres, startEmbeddedPostgres } from "../../../src/db/embedded.ts";
-import { removeDataDir } from "../../support/data-dir.ts";
-import { within } from "../../support/deadline.ts";
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from "../../src/embedded/embedded-postgres.ts";
+import { identify } from "../../src/embedded/process-identity.ts";
+import { removeDataDir } from "../support/data-dir.ts";
+import { within } from "../support/deadline.ts";
 
 const SETTINGS = { fsync: "off", shared_buffers: "16MB" };
 export const asRoot = process.getuid?.() === 0;
@@ -72,7 +75,7 @@ export async function query<T extends object>(url: string, text: string): Promis
 export const postmasterPid = (dataDir: string) =>
   Number.parseInt(readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8"), 10);
 
-const REPOSITORY = new URL("../../../", import.meta.url);
+const REPOSITORY = new URL("../../", import.meta.url);
 
 /**
  * Starts it in a Node process of its own, which prints the URL and then does `then`.
@@ -80,7 +83,7 @@ const REPOSITORY = new URL("../../../", import.meta.url);
  * @param clone where `src` lies
  */
 export async function startInChild(dataDir: string, then = "", clone = REPOSITORY) {
-  const module = new URL("src/db/embedded.ts", clone).href;
+  const module = new URL("src/embedded/embedded-postgres.ts", clone).href;
   const source = `
     import pg from "${import.meta.resolve("pg")}";
     import { startEmbeddedPostgres } from "${module}";

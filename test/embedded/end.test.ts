@@ -3,8 +3,8 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { identify } from "../../../src/db/embedded/process-identity.ts";
-import { until, within } from "../../support/deadline.ts";
+import { identify } from "../../src/embedded/process-identity.ts";
+import { until, within } from "../support/deadline.ts";
 import {
   children,
   copyOfTemplate,

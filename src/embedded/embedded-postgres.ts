@@ -1,15 +1,15 @@
 import { join, resolve } from "node:path";
-import { openDataDir } from "./embedded/account.ts";
-import { type Cluster, isAbsentOrEmpty, openCluster } from "./embedded/cluster.ts";
-import { openClusterHome } from "./embedded/cluster-home.ts";
-import { forgetPassword, loadPassword, readPort, writeSecret } from "./embedded/credentials.ts";
-import { type Claim, claimDataDir } from "./embedded/data-dir-claim.ts";
-import { checkPostgresBinaries, loadPostgresBinaries } from "./embedded/postgres-binaries.ts";
-import { type Postmaster, startPostmaster, stopPostmaster } from "./embedded/postmaster.ts";
-import { findOrphan } from "./embedded/postmaster-pid.ts";
-import { watchPostmaster } from "./embedded/postmaster-watch.ts";
-import { openServerLog, type ServerLog } from "./embedded/server-log.ts";
-import { ensureDatabase, SERVICE_DATABASE } from "./embedded/service-database.ts";
+import { openDataDir } from "./account.ts";
+import { type Cluster, isAbsentOrEmpty, openCluster } from "./cluster.ts";
+import { openClusterHome } from "./cluster-home.ts";
+import { forgetPassword, loadPassword, readPort, writeSecret } from "./credentials.ts";
+import { type Claim, claimDataDir } from "./data-dir-claim.ts";
+import { checkPostgresBinaries, loadPostgresBinaries } from "./postgres-binaries.ts";
+import { type Postmaster, startPostmaster, stopPostmaster } from "./postmaster.ts";
+import { findOrphan } from "./postmaster-pid.ts";
+import { watchPostmaster } from "./postmaster-watch.ts";
+import { openServerLog, type ServerLog } from "./server-log.ts";
+import { ensureDatabase, SERVICE_DATABASE } from "./service-database.ts";
 
 const ELSEWHERE =
   "the user that PostgreSQL runs as could not get to the data directory, so the cluster lies " +

@@ -10,11 +10,11 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { startEmbeddedPostgres } from "../../src/embedded/embedded-postgres.ts";
 import {
   checkPostgresBinaries,
   loadPostgresBinaries,
-} from "../../../src/db/embedded/postgres-binaries.ts";
-import { startEmbeddedPostgres } from "../../../src/db/embedded.ts";
+} from "../../src/embedded/postgres-binaries.ts";
 import { asRoot, copyOfTemplate, log, makeDir, manageClusters, start } from "./setup.ts";
 
 manageClusters();
