@@ -101,6 +101,7 @@ export async function openFeedSession(
 }
 
 function statements(client: pg.Client): Omit<FeedSession, "epoch" | "closed" | "destroy"> {
+  let isFirstRead = true;
   return {
     async currentSnapshot() {
       const { rows } = await client.query(
@@ -110,6 +111,12 @@ function statements(client: pg.Client): Omit<FeedSession, "epoch" | "closed" | "
       return upTo(newest === null ? null : Number(newest), parseSnapshot(snapshot));
     },
     async *read(since) {
+      // Nobody knows how much a new session missed, and a live read is not given the time for much.
+      if (isFirstRead) {
+        yield* readPages(client, since);
+        isFirstRead = false;
+        return;
+      }
       const parameter = formatSnapshot(since);
       const { rows } = await client.query<MaybeChangeRow<{ snapshot: string }>>(READ, [parameter]);
       if (rows.length > PAGE) {
@@ -150,7 +157,9 @@ function endOfRead(newest: number, text: string): Required<Omit<FeedPage, "chang
 async function* readPages(client: pg.Client, since: Snapshot): AsyncGenerator<FeedPage> {
   const query = (text: string, values?: string[]) =>
     client.query({ text, values, query_timeout: CATCH_UP_TIMEOUT_MS } as pg.QueryConfig);
-  await client.query("begin isolation level repeatable read read only");
+  await client.query(
+    "begin isolation level repeatable read read only; set local statement_timeout = 0",
+  );
   try {
     const { rows } = await client.query("select pg_current_snapshot()::text as snapshot");
     await query(`declare changes no scroll cursor for ${NEW_CHANGES}`, [formatSnapshot(since)]);
