@@ -113,6 +113,8 @@ export class StreamRegistry {
           nextPingAt: now + this.#options.heartbeatMs,
         };
         if (isTaken) this.#attended.add(attended);
+        // It was let in before the drain began, which has not seen it.
+        if (this.#draining.signal.aborted) stream.close("draining", this.retryMs());
       },
     };
   }

@@ -20,8 +20,14 @@ export type Bench = {
   close(): Promise<void>;
 };
 
-/** Opens a stream over a real socket, without the service around it. */
-export async function openBench(options: Partial<EventStreamOptions> = {}): Promise<Bench> {
+/**
+ * Opens a stream over a real socket, without the service around it.
+ * @param prepare what is done to the response before that
+ */
+export async function openBench(
+  options: Partial<EventStreamOptions> = {},
+  prepare: (res: ServerResponse) => void = () => undefined,
+): Promise<Bench> {
   const arrival = createSignal<ServerResponse>();
   const closed = createSignal();
   const cuts: CutReason[] = [];
@@ -37,7 +43,10 @@ export async function openBench(options: Partial<EventStreamOptions> = {}): Prom
     if (!stream) throw new Error("the client has gone");
     return stream;
   });
-  const fixture = await serveHttp((_req, res) => arrival.resolve(res));
+  const fixture = await serveHttp((_req, res) => {
+    prepare(res);
+    arrival.resolve(res);
+  });
   const [client, stream] = await Promise.all([openStream({ url: fixture.url }), opened]);
   let closing: Promise<void> | undefined;
   return {
