@@ -9,9 +9,9 @@ import {
   listBatchesQuerySchema,
 } from "../protocol/batch.ts";
 import { jobActionSchema } from "../protocol/job.ts";
-import { visibleBatch } from "./batch-events.ts";
-import type { CallbackLinks } from "./callback-token.ts";
-import { callerOf, requireScope } from "./caller.ts";
+import { callerOf, requireScope } from "./auth/caller.ts";
+import type { CallbackLinks } from "./callbacks/callback-token.ts";
+import { visibleBatch } from "./events/batch-events.ts";
 import { idempotencyKeyOf } from "./idempotency-key.ts";
 import { formatJobCursor, parseJobCursor } from "./job-cursor.ts";
 import { withCallback } from "./job-links.ts";

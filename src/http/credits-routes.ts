@@ -6,7 +6,7 @@ import {
   creditsQuerySchema,
   grantSchema,
 } from "../protocol/credits.ts";
-import { type Caller, callerOf, requireScope } from "./caller.ts";
+import { type Caller, callerOf, requireScope } from "./auth/caller.ts";
 import { idempotencyKeyOf } from "./idempotency-key.ts";
 import { parseBody, parseQuery } from "./validate.ts";
 

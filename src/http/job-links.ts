@@ -1,5 +1,5 @@
 import type { CreatedJob, Job, StoredJob } from "../protocol/job.ts";
-import type { CallbackLinks } from "./callback-token.ts";
+import type { CallbackLinks } from "./callbacks/callback-token.ts";
 
 /** A job as it is served: `publicUrl`, without a slash at its end, makes its links absolute. */
 export function withLinks(job: StoredJob, publicUrl = ""): Job {

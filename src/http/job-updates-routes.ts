@@ -7,7 +7,7 @@ import {
   updateJobSchema,
   updateJobsSchema,
 } from "../protocol/job.ts";
-import { callerOf, requireScope } from "./caller.ts";
+import { callerOf, requireScope } from "./auth/caller.ts";
 import { toRefusal } from "./foreign-errors.ts";
 import { withLinks } from "./job-links.ts";
 import type { JobsRouterParts } from "./jobs-routes.ts";

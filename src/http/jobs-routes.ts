@@ -7,8 +7,8 @@ import {
   type JobList,
   listJobsQuerySchema,
 } from "../protocol/job-list.ts";
-import type { CallbackLinks } from "./callback-token.ts";
-import { type Caller, callerOf, mayRead, requireScope } from "./caller.ts";
+import { type Caller, callerOf, mayRead, requireScope } from "./auth/caller.ts";
+import type { CallbackLinks } from "./callbacks/callback-token.ts";
 import { idempotencyKeyOf } from "./idempotency-key.ts";
 import { formatJobCursor, parseJobCursor } from "./job-cursor.ts";
 import { withCallback, withLinks } from "./job-links.ts";

@@ -2,7 +2,7 @@ import express, { type Router } from "express";
 import type { ListenerState } from "../feed/listener.ts";
 import type { Statistics } from "../protocol/statistics.ts";
 import type { StreamStatistics } from "../stream/registry.ts";
-import { callerOf, requireScope } from "./caller.ts";
+import { callerOf, requireScope } from "./auth/caller.ts";
 
 /** How many owners are named: the answer must not grow with the number of users. */
 const MAX_OWNERS = 100;

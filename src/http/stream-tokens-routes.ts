@@ -1,7 +1,7 @@
 import { Router } from "express";
 import { createStreamTokenSchema, type StreamToken } from "../protocol/stream-token.ts";
-import { type Caller, CLOCK_TOLERANCE_SECONDS, callerOf, mayRead } from "./caller.ts";
-import type { MintStreamToken } from "./stream-token.ts";
+import { type Caller, CLOCK_TOLERANCE_SECONDS, callerOf, mayRead } from "./auth/caller.ts";
+import type { MintStreamToken } from "./auth/stream-token.ts";
 import { noSuchJob, parseBody } from "./validate.ts";
 
 export type StreamTokensParts = {

@@ -5,7 +5,7 @@ import {
   signedHeadOf,
   TOLERANCE_SECONDS,
   toWebhookKey,
-} from "../../src/http/webhook-signature.ts";
+} from "../../src/http/callbacks/webhook-signature.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
 import { deliver, signatureHeaders } from "./provider.ts";

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createCallbackLinks, readCallbackToken } from "../../src/http/callback-token.ts";
+import { createCallbackLinks, readCallbackToken } from "../../src/http/callbacks/callback-token.ts";
 import { callbackResultSchema } from "../../src/protocol/callback.ts";
 import { createdJobSchema } from "../../src/protocol/job.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { closeSchema, pingSchema, readySchema, resetSchema } from "../../protocol/control-event.ts";
 import { jobIdSchema } from "../../protocol/job.ts";
 import { statusPollSchema } from "../../protocol/poll-answer.ts";
-import { MAX_NAMED_JOBS, waitSchema } from "../events-request.ts";
+import { MAX_NAMED_JOBS, waitSchema } from "../events/events-request.ts";
 import { streamText } from "./event-text.ts";
 import { CURSOR, EVENTS, JOB_ID } from "./examples.ts";
 import type { Answer, Operation, Resource } from "./operation.ts";

@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import type { ErrorCode } from "../../errors.ts";
-import type { Scope } from "../caller.ts";
+import type { Scope } from "../auth/caller.ts";
 import type { ParameterDescription } from "./parameters.ts";
 import type { SchemaDescription } from "./schemas.ts";
 

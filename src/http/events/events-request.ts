@@ -1,10 +1,10 @@
 import type { Request, Response } from "express";
 import { z } from "zod";
-import { JobcastError } from "../errors.ts";
-import { jobIdSchema } from "../protocol/job.ts";
-import type { Scope } from "../protocol/scope.ts";
-import type { Transport } from "../stream/registry.ts";
-import type { Caller } from "./caller.ts";
+import { JobcastError } from "../../errors.ts";
+import { jobIdSchema } from "../../protocol/job.ts";
+import type { Scope } from "../../protocol/scope.ts";
+import type { Transport } from "../../stream/registry.ts";
+import type { Caller } from "../auth/caller.ts";
 
 /** Seconds that a long poll waits when it does not say: below every proxy's patience. */
 const DEFAULT_WAIT_SECONDS = 25;

@@ -1,12 +1,12 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import express, { type Request, type Response } from "express";
-import { createAuth } from "../../src/http/auth.ts";
-import { callerOf } from "../../src/http/caller.ts";
-import { problemHandler } from "../../src/http/problem.ts";
-import { createStreamTokenMint } from "../../src/http/stream-token.ts";
-import { createLog } from "../../src/log.ts";
-import { TEST_SECRET } from "../support/tokens.ts";
+import { createAuth } from "../../../src/http/auth/auth.ts";
+import { callerOf } from "../../../src/http/auth/caller.ts";
+import { createStreamTokenMint } from "../../../src/http/auth/stream-token.ts";
+import { problemHandler } from "../../../src/http/problem.ts";
+import { createLog } from "../../../src/log.ts";
+import { TEST_SECRET } from "../../support/tokens.ts";
 
 export type AuthApp = {
   readonly server: Server;

@@ -1,10 +1,10 @@
 import express, { type Request, type Response, type Router } from "express";
-import type { CallbackStore } from "../db/callbacks.ts";
-import { JobcastError } from "../errors.ts";
-import { callbackSchema } from "../protocol/callback.ts";
+import type { CallbackStore } from "../../db/callbacks.ts";
+import { JobcastError } from "../../errors.ts";
+import { callbackSchema } from "../../protocol/callback.ts";
+import { checkBodySize, MAX_BODY } from "../request-head.ts";
+import { noSuchJob, parseBody, parseJobId } from "../validate.ts";
 import { readCallbackToken } from "./callback-token.ts";
-import { checkBodySize, MAX_BODY } from "./request-head.ts";
-import { noSuchJob, parseBody, parseJobId } from "./validate.ts";
 import {
   isSigned,
   type SignedHead,

@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { TEST_SECRET } from "../support/tokens.ts";
+import { TEST_SECRET } from "../../support/tokens.ts";
 import { type AuthApp, inSeconds, STREAM_TOKEN_KEY, serveAuth } from "./auth-app.ts";
 import { type KeyServer, makeRsaKey, serveKeys } from "./key-server.ts";
 

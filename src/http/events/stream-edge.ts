@@ -1,11 +1,11 @@
 import type { Response } from "express";
-import type { PollAnswer } from "../protocol/poll-answer.ts";
-import { EVENT_STREAM_HEADERS } from "../stream/connection.ts";
-import { EventStream } from "../stream/event-stream.ts";
-import type { Hub } from "../stream/hub.ts";
-import type { BatchReader, JobReader, ScopeReader } from "../stream/ports.ts";
-import type { Place, StreamRegistry, Transport } from "../stream/registry.ts";
-import type { Caller } from "./caller.ts";
+import type { PollAnswer } from "../../protocol/poll-answer.ts";
+import { EVENT_STREAM_HEADERS } from "../../stream/connection.ts";
+import { EventStream } from "../../stream/event-stream.ts";
+import type { Hub } from "../../stream/hub.ts";
+import type { BatchReader, JobReader, ScopeReader } from "../../stream/ports.ts";
+import type { Place, StreamRegistry, Transport } from "../../stream/registry.ts";
+import type { Caller } from "../auth/caller.ts";
 
 /** What the events routes work with. */
 export type EventsDeps = {

@@ -1,10 +1,10 @@
 import { createHmac } from "node:crypto";
 import jwt, { type Algorithm } from "jsonwebtoken";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createJwks, type FindKey } from "../../src/http/jwks.ts";
-import { createLog } from "../../src/log.ts";
-import { until } from "../support/deadline.ts";
-import { TEST_SECRET } from "../support/tokens.ts";
+import { createJwks, type FindKey } from "../../../src/http/auth/jwks.ts";
+import { createLog } from "../../../src/log.ts";
+import { until } from "../../support/deadline.ts";
+import { TEST_SECRET } from "../../support/tokens.ts";
 import { type AuthApp, serveAuth } from "./auth-app.ts";
 import { type KeyServer, makeEcKey, makeRsaKey, type SigningKey, serveKeys } from "./key-server.ts";
 

@@ -1,7 +1,7 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { JwksClient } from "jwks-rsa";
 import type { Logger } from "pino";
-import { JobcastError } from "../errors.ts";
+import { JobcastError } from "../../errors.ts";
 
 /** The public key for a token's `kid` and `alg`, or undefined if the set has none. */
 export type FindKey = (kid: string | undefined, alg: string) => Promise<KeyObject | undefined>;

@@ -1,5 +1,5 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
-import { type HttpFixture, serveHttp } from "../support/http-fixture.ts";
+import { type HttpFixture, serveHttp } from "../../support/http-fixture.ts";
 
 export type SigningKey = {
   readonly kid: string | undefined;

@@ -1,11 +1,11 @@
 import type { Request, Response } from "express";
-import { JobcastError } from "../errors.ts";
-import type { Batch } from "../protocol/batch.ts";
-import { isFinal } from "../protocol/status.ts";
-import { BatchSubscriber } from "../stream/batch-subscriber.ts";
-import { waitForNews } from "../stream/long-poll.ts";
-import { readForRequest, readPatiently } from "../stream/patience.ts";
-import { type Caller, callerOf, mayReadOwner } from "./caller.ts";
+import { JobcastError } from "../../errors.ts";
+import type { Batch } from "../../protocol/batch.ts";
+import { isFinal } from "../../protocol/status.ts";
+import { BatchSubscriber } from "../../stream/batch-subscriber.ts";
+import { waitForNews } from "../../stream/long-poll.ts";
+import { readForRequest, readPatiently } from "../../stream/patience.ts";
+import { type Caller, callerOf, mayReadOwner } from "../auth/caller.ts";
 import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { isReset, type LastVersion, lastVersionOf } from "./last-version.ts";
 import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";

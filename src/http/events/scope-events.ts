@@ -1,15 +1,15 @@
 import type { Request, Response } from "express";
-import { JobcastError } from "../errors.ts";
-import { formatCursor, parseCursor } from "../protocol/cursor.ts";
-import type { Scope } from "../protocol/scope.ts";
-import type { Snapshot } from "../protocol/snapshot.ts";
-import { topicsOf } from "../stream/hub.ts";
-import { waitForNews } from "../stream/long-poll.ts";
-import { readForRequest, readPatiently } from "../stream/patience.ts";
-import type { ScopeRead } from "../stream/ports.ts";
-import { ScopeSubscriber } from "../stream/scope-subscriber.ts";
+import { JobcastError } from "../../errors.ts";
+import { formatCursor, parseCursor } from "../../protocol/cursor.ts";
+import type { Scope } from "../../protocol/scope.ts";
+import type { Snapshot } from "../../protocol/snapshot.ts";
+import { topicsOf } from "../../stream/hub.ts";
+import { waitForNews } from "../../stream/long-poll.ts";
+import { readForRequest, readPatiently } from "../../stream/patience.ts";
+import type { ScopeRead } from "../../stream/ports.ts";
+import { ScopeSubscriber } from "../../stream/scope-subscriber.ts";
+import { type Caller, callerOf, mayRead } from "../auth/caller.ts";
 import { visibleBatch } from "./batch-events.ts";
-import { type Caller, callerOf, mayRead } from "./caller.ts";
 import { clientGone, lastIdOf, NOT_FOUND, scopeOf, waitMsOf } from "./events-request.ts";
 import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
 

@@ -1,5 +1,5 @@
 import type { Response } from "express";
-import { JobcastError } from "../errors.ts";
+import { JobcastError } from "../../errors.ts";
 
 export type Scope = "jobs:create" | "jobs:write" | "jobs:read" | "credits:grant" | "stats:read";
 

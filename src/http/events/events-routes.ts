@@ -1,7 +1,7 @@
 import { type Request, type RequestHandler, type Response, Router } from "express";
-import { ClientGoneError } from "../stream/patience.ts";
+import { ClientGoneError } from "../../stream/patience.ts";
+import { callerOf } from "../auth/caller.ts";
 import { batchEvents } from "./batch-events.ts";
-import { callerOf } from "./caller.ts";
 import { transportOf, untilTurn } from "./events-request.ts";
 import { jobEvents } from "./job-events.ts";
 import { scopeEvents } from "./scope-events.ts";
