@@ -21,7 +21,6 @@ WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY sql ./sql
-COPY assets ./assets
 COPY package.json LICENSE ./
 # Without DATABASE_URL the embedded PostgreSQL keeps its data here: mount a volume on it.
 RUN install --directory --mode=0700 --owner=1000 --group=1000 .jobcast

@@ -1,18 +1,23 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { gunzip } from "node:zlib";
+import { gzip } from "node:zlib";
 import { apiReference } from "@scalar/express-api-reference";
-import express, { type Request, type Response, type Router } from "express";
+import express, { type Request, type RequestHandler, type Response, type Router } from "express";
 import { createDescription } from "./openapi/document.ts";
 
 /**
  * What draws the page. Scalar's middleware would have browsers fetch it from a CDN, which an
- * installation without internet cannot reach and which could send anything; and its package brings
- * 300 others along. So it is kept here, in the version that the middleware was made with.
+ * installation without internet cannot reach and which could send anything. The middleware for
+ * Fastify of the same makers brings it along as a file.
  */
-const SCRIPT = "scalar-api-reference-1.46.4.js";
-const SCRIPT_FILE = new URL(`../../assets/${SCRIPT}.gz`, import.meta.url);
+const SCRIPT = "scalar-api-reference.js";
+const SCRIPT_FILE = join(
+  dirname(createRequire(import.meta.url).resolve("@scalar/fastify-api-reference")),
+  "js/standalone.js",
+);
 
 export type DocsRouterParts = {
   /** Where callers reach this server, without a slash at the end. Unset: where they found it. */
@@ -42,7 +47,7 @@ export function createDocsRouter({ publicUrl }: DocsRouterParts): Router {
       .send(page);
   });
 
-  router.get(`/docs/${SCRIPT}`, sendScript);
+  router.get(`/docs/${SCRIPT}`, createScriptHandler());
   return router;
 }
 
@@ -91,10 +96,13 @@ function contentSecurityPolicy(page: string): string {
   ].join("; ");
 }
 
-async function sendScript(req: Request, res: Response): Promise<void> {
-  res.type("js").vary("Accept-Encoding");
-  res.set("Cache-Control", "public, max-age=31536000, immutable");
-  const script = await readFile(SCRIPT_FILE);
-  if (!req.acceptsEncodings("gzip")) res.send(await promisify(gunzip)(script));
-  else res.set("Content-Encoding", "gzip").send(script);
+/** Sends it packed, once it was packed: a megabyte instead of four. */
+function createScriptHandler(): RequestHandler {
+  let packing: Promise<Buffer> | undefined;
+  return async (req, res) => {
+    res.type("js").vary("Accept-Encoding").set("Cache-Control", "public, max-age=86400");
+    if (!req.acceptsEncodings("gzip")) return res.sendFile(SCRIPT_FILE);
+    packing ??= readFile(SCRIPT_FILE).then((script) => promisify(gzip)(script));
+    res.set("Content-Encoding", "gzip").send(await packing);
+  };
 }
