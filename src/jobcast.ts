@@ -1,37 +1,14 @@
 import type { Express } from "express";
-import { pinoHttp } from "pino-http";
-import { createBatchReader } from "./db/batch-reader.ts";
-import { createBatchStore } from "./db/batches.ts";
-import { createCallbackStore } from "./db/callbacks.ts";
-import { createCreditStore } from "./db/credits.ts";
-import { createDatabase } from "./db/database.ts";
-import { createOwnerReader } from "./db/job-owners.ts";
-import { createJobReader } from "./db/job-reader.ts";
-import { createJobStore } from "./db/jobs.ts";
 import { migrate } from "./db/migrate.ts";
 import { createPool } from "./db/pool.ts";
 import { adoptRestoredHistory } from "./db/restore.ts";
-import { createScopeReader } from "./db/scope-reader.ts";
-import { createSigningKey } from "./db/signing-key.ts";
 import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
-import { createApp } from "./http/app.ts";
-import { createAuth } from "./http/auth/auth.ts";
-import { createBatchesRouter } from "./http/batches-routes.ts";
-import { createCallbackLinks } from "./http/callbacks/callback-token.ts";
-import { createCallbacksRouter } from "./http/callbacks/callbacks-routes.ts";
-import { createCreditsRouter } from "./http/credits-routes.ts";
-import { createDocsRouter } from "./http/docs-routes.ts";
-import { createEventsRouter } from "./http/events/events-routes.ts";
-import { createHealthRouter, type Readiness } from "./http/health-routes.ts";
-import { createJobUpdatesRouter } from "./http/job-updates-routes.ts";
-import { createJobsRouter } from "./http/jobs-routes.ts";
-import { createMetricsRouter } from "./http/metrics-routes.ts";
-import { createStatsRouter, type StatisticsSource } from "./http/stats-routes.ts";
-import { createStreamTokenMint } from "./http/auth/stream-token.ts";
-import { createStreamTokensRouter } from "./http/stream-tokens-routes.ts";
-import { createLog, type Logger, requestLogOptions } from "./log.ts";
+import type { Readiness } from "./http/health-routes.ts";
+import type { StatisticsSource } from "./http/stats-routes.ts";
+import { createLog, type Logger } from "./log.ts";
 import { STREAM_DEFAULTS } from "./protocol/stream-defaults.ts";
+import { createRoutes } from "./routes.ts";
 import { Hub } from "./stream/hub.ts";
 import { StreamRegistry, type StreamStatistics } from "./stream/registry.ts";
 
@@ -67,14 +44,13 @@ export type Jobcast = {
   statistics(): StreamStatistics;
 };
 
-/** Builds every part and ties them together; nothing else knows all of them. */
+/** Builds the parts that live, and ties them together. */
 export function createJobcast(given: JobcastOptions): Jobcast {
   const options = { ...STREAM_DEFAULTS, corsOrigins: [], log: createLog("info"), ...given };
   const { databaseUrl, log } = options;
   const pool = createPool(databaseUrl, {
     onError: (err) => log.warn({ err }, "an idle database connection was lost"),
   });
-  const db = createDatabase(pool);
   const hub = new Hub((err) => log.error({ err }, "a subscriber failed"));
   const registry = new StreamRegistry({
     heartbeatMs: options.heartbeatSeconds * 1_000,
@@ -111,7 +87,15 @@ export function createJobcast(given: JobcastOptions): Jobcast {
   }
 
   return {
-    app: createRoutes(),
+    app: createRoutes({
+      ...options,
+      pool,
+      hub,
+      registry,
+      readiness,
+      statistics,
+      epoch: () => listener.epoch,
+    }),
     async start() {
       const migrated = await migrate(pool);
       if (migrated.length > 0) log.info({ migrated }, "the database was migrated");
@@ -135,53 +119,4 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     },
     statistics: () => registry.statistics(),
   };
-
-  function createRoutes(): Express {
-    const { corsOrigins, publicUrl, jwt } = options;
-    const streamTokenKey = createSigningKey(pool, "stream tokens");
-    const callbackKey = createSigningKey(pool, "callback tokens");
-    const callbackLink = createCallbackLinks({ key: callbackKey, publicUrl });
-    const jobs = createJobStore(db);
-    return createApp({
-      log,
-      corsOrigins,
-      requestLog: pinoHttp({ ...requestLogOptions, logger: log }),
-      auth: createAuth({ jwt, streamTokenKey, publicUrl, corsOrigins, log }),
-      routers: {
-        open: [
-          createHealthRouter({ readiness }),
-          createMetricsRouter(statistics),
-          createDocsRouter({ publicUrl }),
-          createCallbacksRouter({
-            callbacks: createCallbackStore(db),
-            key: callbackKey,
-            secrets: options.callbackSecrets ?? [],
-          }),
-        ],
-        streams: [
-          createEventsRouter({
-            hub,
-            registry,
-            jobReader: createJobReader(pool),
-            scopeReader: createScopeReader(pool),
-            batchReader: createBatchReader(pool),
-            epoch: () => listener.epoch,
-            bufferBytes: options.streamBufferBytes,
-            onError: (err) => log.warn({ err }, "a read for a stream failed; trying again"),
-          }),
-        ],
-        api: [
-          createStatsRouter(statistics),
-          createJobsRouter({ jobs, callbackLink, publicUrl }),
-          createJobUpdatesRouter({ jobs, publicUrl }),
-          createBatchesRouter({ batches: createBatchStore(db), callbackLink, publicUrl }),
-          createCreditsRouter({ credits: createCreditStore(db) }),
-          createStreamTokensRouter({
-            mint: createStreamTokenMint(streamTokenKey),
-            findOwners: createOwnerReader(db),
-          }),
-        ],
-      },
-    });
-  }
 }

@@ -13,7 +13,7 @@ export type JobReplay = {
 };
 
 /** How many versions one read gives back for one job. */
-export const REPLAY_PAGE = 200;
+const REPLAY_PAGE = 200;
 
 type Read = { readonly jobId: string; readonly after: number | null };
 

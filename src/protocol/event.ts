@@ -8,7 +8,7 @@ export const countsSchema = z.strictObject({
   failed: z.int().min(0),
 });
 
-export const jobErrorSchema = z.strictObject({ code: z.string(), message: z.string() });
+const jobErrorSchema = z.strictObject({ code: z.string(), message: z.string() });
 
 /** The data of one `status` event: a job as one of its versions left it. Times are ISO 8601 UTC. */
 export const statusEventSchema = z.object({

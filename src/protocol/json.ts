@@ -10,7 +10,7 @@ const MAX_DEPTH = 64;
  * Text that PostgreSQL can hold: no NUL, no half surrogate pair.
  * @see https://www.postgresql.org/docs/current/datatype-json.html (\u0000 and surrogates)
  */
-export function isStorableText(text: string): boolean {
+function isStorableText(text: string): boolean {
   return !text.includes("\u0000") && text.isWellFormed();
 }
 
