@@ -51,6 +51,8 @@ export class StreamRegistry {
   readonly #open: Record<Transport, number> = { sse: 0, "long-poll": 0 };
   readonly #cut: Record<CutReason, number> = { slow: 0, stalled: 0 };
   readonly #attended = new Set<Attended>();
+  /** How often all streams were ended. */
+  #generation = 0;
   #opened = 0;
   #refused = 0;
   #delivered = 0;
@@ -91,6 +93,7 @@ export class StreamRegistry {
     this.#open[transport] += 1;
     this.#opened += 1;
 
+    const generation = this.#generation;
     let attended: Attended | undefined;
     let isTaken = true;
     return {
@@ -113,8 +116,9 @@ export class StreamRegistry {
           nextPingAt: now + this.#options.heartbeatMs,
         };
         if (isTaken) this.#attended.add(attended);
-        // It was let in before the drain began, which has not seen it.
+        // It was still beginning when the others were ended, and was in no list.
         if (this.#draining.signal.aborted) stream.close("draining", this.retryMs());
+        if (generation !== this.#generation) stream.close("database_changed", this.retryMs());
       },
     };
   }
@@ -157,6 +161,7 @@ export class StreamRegistry {
 
   /** Ends all streams at once: what they have sent does not hold any more. */
   closeAll(reason: "database_changed"): void {
+    this.#generation += 1;
     for (const { stream } of [...this.#attended]) stream.close(reason, this.retryMs());
   }
 

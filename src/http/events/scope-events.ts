@@ -77,11 +77,14 @@ async function readOpening(
   lastId: string | undefined,
   deps: EventsDeps,
 ): Promise<Opening> {
-  const states = await readVisible(scope, caller, deps);
-  if (lastId === undefined) return { read: states, isReset: false };
-  const since = parseCursor(deps.epoch(), lastId);
-  const missed = since && (await deps.scopeReader.readSince(scope, since));
-  return missed ? { read: missed, isReset: false } : { read: states, isReset: true };
+  const since = lastId === undefined ? undefined : parseCursor(deps.epoch(), lastId);
+  if (since) {
+    // An owner sees its own jobs: no need to read all the states, which nobody would be told.
+    if (scope.kind !== "owner") await readVisible(scope, caller, deps);
+    const missed = await deps.scopeReader.readSince(scope, since);
+    if (missed) return { read: missed, isReset: false };
+  }
+  return { read: await readVisible(scope, caller, deps), isReset: lastId !== undefined };
 }
 
 async function readOn(

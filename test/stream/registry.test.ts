@@ -1,0 +1,106 @@
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { StreamRegistry } from "../../src/stream/registry.ts";
+import { type Bench, openBench } from "./bench.ts";
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+let benches: Bench[] = [];
+
+afterEach(async () => {
+  vi.useRealTimers();
+  await Promise.all(benches.map((bench) => bench.close()));
+  benches = [];
+});
+
+const createRegistry = () =>
+  new StreamRegistry({
+    heartbeatMs: 15_000,
+    retryMs: 2_000,
+    maxStreams: 100,
+    maxStreamsPerOwner: 100,
+    maxStreamMs: 3_600_000,
+  });
+
+async function openOne(): Promise<Bench> {
+  const bench = await openBench();
+  benches.push(bench);
+  return bench;
+}
+
+describe("when the database behind the service became another one", () => {
+  it("ends every stream, and those that were still beginning, but none that came after", async () => {
+    const registry = createRegistry();
+    const [open, beginning, later] = [await openOne(), await openOne(), await openOne()];
+    registry.admit("alice", "sse").attend(open.stream, NEVER);
+    const place = registry.admit("alice", "sse");
+    registry.closeAll("database_changed");
+    place.attend(beginning.stream, NEVER);
+    registry.admit("alice", "sse").attend(later.stream, NEVER);
+    for (const { client } of [open, beginning]) {
+      const close = await client.next(({ type }) => type === "close");
+      expect(JSON.parse(close.data).reason).toBe("database_changed");
+    }
+    expect(later.stream.isOpen).toBe(true);
+  });
+});
+
+describe("heartbeats", () => {
+  it("fall where their streams began, and not all at one moment", async () => {
+    const streams = [await openOne(), await openOne(), await openOne()];
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date"] });
+    const registry = createRegistry();
+    registry.start();
+    const pinged = new Map<number, number[]>();
+    for (const [index, { stream }] of streams.entries()) {
+      registry.admit("alice", "sse").attend(stream, NEVER);
+      const begun = Date.now();
+      pinged.set(index, []);
+      vi.spyOn(stream, "ping").mockImplementation(() => {
+        pinged.get(index)?.push(Date.now() - begun);
+      });
+      vi.advanceTimersByTime(4_000);
+    }
+    vi.advanceTimersByTime(60_000);
+    registry.stop();
+    for (const times of pinged.values()) {
+      expect(times.length).toBeGreaterThanOrEqual(4);
+      for (const [beat, time] of times.entries()) {
+        // The one timer for all looks four times a second.
+        expect(time).toBeGreaterThanOrEqual((beat + 1) * 15_000);
+        expect(time).toBeLessThanOrEqual((beat + 1) * 15_250);
+      }
+    }
+  });
+
+  it("stop with the registry", async () => {
+    const { stream } = await openOne();
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date"] });
+    const registry = createRegistry();
+    registry.start();
+    registry.start();
+    const place = registry.admit("alice", "sse");
+    place.attend(stream, NEVER);
+    const ping = vi.spyOn(stream, "ping");
+    vi.advanceTimersByTime(20_000);
+    expect(ping).toHaveBeenCalledTimes(1);
+    registry.stop();
+    vi.advanceTimersByTime(60_000);
+    expect(ping).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe("a place", () => {
+  it("is given back once, however often that is said", () => {
+    const registry = createRegistry();
+    const [one, two] = [registry.admit("alice", "sse"), registry.admit("alice", "long-poll")];
+    one.release();
+    one.release();
+    expect(registry.statistics()).toMatchObject({
+      open: { sse: 0, "long-poll": 1 },
+      openByOwner: { alice: 1 },
+    });
+    two.release();
+    expect(registry.statistics()).toMatchObject({ openByOwner: {}, opened: 2 });
+  });
+});
