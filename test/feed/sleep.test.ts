@@ -5,7 +5,7 @@ import { until, within } from "../support/deadline.ts";
 import type { StreamEvent } from "../support/event-stream.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
 import { openStream, type StreamClient } from "../support/stream-client.ts";
-import { readyz, terminate, untilAsleep, untilListener } from "./listener.ts";
+import { readyz, terminate, untilAsleep, untilListener, withoutNewSessions } from "./listener.ts";
 import { change, createJobs } from "./watch.ts";
 
 /** Far below the time after which a sleeping listener looks by itself (3 s). */
@@ -126,6 +126,25 @@ it("dozes for the newest writer too, when it comes back from a lost session", as
 
   await writer.query("commit");
   await within(nextChange(), RUNG_MS, "the change that did not ring");
+  await untilAsleep(server as TestServer);
+});
+
+it("wakes at once when it cannot be rung for any more", async () => {
+  const nextChange = await start();
+  await untilAsleep(server as TestServer);
+  await withoutNewSessions(db, async () => {
+    // It has just looked by itself, and would not do so again for a while.
+    await change(db, job);
+    await nextChange();
+    await terminate(db, ["doorbell"]);
+    await within(
+      untilListener(server as TestServer, ({ feed }) => feed === "awake"),
+      RUNG_MS,
+      "it",
+    );
+    await change(db, job);
+    await within(nextChange(), RUNG_MS, "a change that nobody can ring for");
+  });
   await untilAsleep(server as TestServer);
 });
 

@@ -54,15 +54,18 @@ export async function openWatch(server: TestServer, db: Sql, jobIds: string[]): 
     jobs,
     all,
     async expectAll(deadlineMs = 10_000) {
-      // Behind everything else: whatever was to come twice has come twice when this has come.
-      const [marker] = await createJobs(db, 1);
-      const versions = await newestVersions(db);
+      const written = await newestVersions(db);
       await until(
-        () => newestOf(all).has(marker ?? "") && isComplete(jobs, versions),
+        () =>
+          hasAll(all, written) && [...jobs].every(([id, each]) => hasAll(each, only(written, id))),
         deadlineMs,
-        () => `all of ${JSON.stringify([...versions])}; there are ${listing(jobs, all)}`,
+        () => `all of ${JSON.stringify([...written])}; there are ${listing(jobs, all)}`,
       );
-      for (const [id, stream] of jobs) expectWhole(stream, new Map([[id, versions.get(id) ?? 0]]));
+      // Written when all else has come: whatever was to come twice has come twice before it.
+      await createJobs(db, 1);
+      const versions = await newestVersions(db);
+      await until(() => hasAll(all, versions), deadlineMs, "the last job of all");
+      for (const [id, each] of jobs) expectWhole(each, only(versions, id));
       expectWhole(all, versions);
     },
     async close() {
@@ -101,11 +104,13 @@ function newestOf(stream: StreamClient): Map<string, number> {
   return new Map(changesOf(stream));
 }
 
-function isComplete(
-  jobs: ReadonlyMap<string, StreamClient>,
-  versions: ReadonlyMap<string, number>,
-): boolean {
-  return [...jobs].every(([id, stream]) => newestOf(stream).get(id) === versions.get(id));
+function hasAll(stream: StreamClient, versions: ReadonlyMap<string, number>): boolean {
+  const newest = newestOf(stream);
+  return [...versions].every(([id, version]) => newest.get(id) === version);
+}
+
+function only(versions: ReadonlyMap<string, number>, id: string): Map<string, number> {
+  return new Map([[id, versions.get(id) ?? 0]]);
 }
 
 /** Each job from the version that came first to its newest, by ones. */
