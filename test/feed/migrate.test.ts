@@ -17,6 +17,7 @@ beforeEach(async () => {
   db = await createTestDatabase();
   // Less patient than the service is, so that the tests need not be as patient as the service.
   pool = new pg.Pool({ ...connectionConfig(db.url, "jobcast"), query_timeout: 200 });
+  pool.on("error", () => undefined); // the end of the database may be faster than its goodbye
 });
 
 afterEach(async () => {

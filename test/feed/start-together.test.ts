@@ -29,6 +29,7 @@ beforeEach(async () => {
   await withAdmin(serverUrl, (admin) => admin.query(`create database ${name}`));
   url = databaseUrl(serverUrl, name);
   pool = new pg.Pool({ connectionString: url, max: 2 });
+  pool.on("error", () => undefined); // the end of the database may be faster than its goodbye
   db = {
     query: async <Row extends pg.QueryResultRow>(sql: string, params?: unknown[]) =>
       (await pool.query<Row>(sql, params)).rows,
