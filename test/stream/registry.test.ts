@@ -90,6 +90,31 @@ describe("heartbeats", () => {
   });
 });
 
+describe("a stream", () => {
+  it("lives no longer than the limit, and not as long as the others", async () => {
+    const streams = await Promise.all(Array.from({ length: 10 }, openOne));
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date"] });
+    const registry = createRegistry();
+    registry.start();
+    const begun = Date.now();
+    const ages: number[] = [];
+    for (const { stream } of streams) {
+      registry.admit("alice", "sse").attend(stream, NEVER);
+      vi.spyOn(stream, "ping").mockImplementation(() => undefined);
+      vi.spyOn(stream, "close").mockImplementation((reason) => {
+        expect(reason).toBe("max_age");
+        stream.end();
+        ages.push(Date.now() - begun);
+      });
+    }
+    vi.advanceTimersByTime(3_600_000 + 250); // the timer looks four times a second
+    registry.stop();
+    expect(ages).toHaveLength(10);
+    expect(Math.min(...ages)).toBeGreaterThan(2_600_000);
+    expect(new Set(ages).size).toBeGreaterThan(5);
+  });
+});
+
 describe("a place", () => {
   it("is given back once, however often that is said", () => {
     const registry = createRegistry();
