@@ -213,10 +213,12 @@ begin
   end if;
   -- A commit with a notification takes a lock for the whole cluster and holds it across the
   -- WAL flush, so ring only when a listener waits for the bell. The exclusive try succeeds only
-  -- when none does. Two writers who collide here ring once too often, which is harmless.
-  if pg_try_advisory_lock(jobcast.bell_lock()) then
-    perform pg_advisory_unlock(jobcast.bell_lock());
-  else
+  -- when none does. Two writers who collide here ring once too often, which is harmless. Taken
+  -- and given back in one expression: a statement cancelled in between would keep the lock for
+  -- as long as its session lives.
+  if not (
+    pg_try_advisory_lock(jobcast.bell_lock()) and pg_advisory_unlock(jobcast.bell_lock())
+  ) then
     perform pg_notify('jobcast', '');
   end if;
   return null;

@@ -68,7 +68,11 @@ export function createJobcast(given: JobcastOptions): Jobcast {
       changesRead += changes.length;
       hub.publish(changes, snapshot);
     },
-    onEpochChange: () => registry.closeAll("database_changed"),
+    onEpochChange: () => {
+      registry.closeAll("database_changed");
+      // It may be a restored one.
+      adoptHistory().catch((err) => log.error({ err }, "restored history was not adopted"));
+    },
     log,
   });
   const sweeper = createSweeper(pool, log);
@@ -80,6 +84,11 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     listener: () => listener.state(),
     changes: () => changesRead,
   };
+
+  async function adoptHistory(): Promise<void> {
+    const adopted = await adoptRestoredHistory(pool);
+    if (adopted > 0) log.warn({ adopted }, "history was restored from another cluster");
+  }
 
   function readiness(): Readiness {
     const { isHealthy, ...listening } = listener.state();
@@ -99,15 +108,14 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     async start() {
       const migrated = await migrate(pool);
       if (migrated.length > 0) log.info({ migrated }, "the database was migrated");
-      const adopted = await adoptRestoredHistory(pool);
-      if (adopted > 0) log.warn({ adopted }, "history was restored from another cluster");
+      await adoptHistory();
       await listener.start();
       registry.start();
       sweeper.start();
       phase = "started";
     },
     async drain(ms) {
-      phase = "draining";
+      if (phase !== "stopped") phase = "draining";
       await registry.drain(ms);
     },
     async stop() {

@@ -35,10 +35,15 @@ export function gather<Key, Answer>(
     }
   }
 
+  /** The reads that were waiting may have gone with a query that ended meanwhile. */
+  function start(): void {
+    if (waiting.length > 0 && running < MAX_QUERIES) void runNext();
+  }
+
   return (key) =>
     new Promise((resolve, reject) => {
       waiting.push({ key, resolve, reject });
       // The next turn of the loop, so that everybody of this turn is in the same query.
-      if (waiting.length === 1) setImmediate(() => running < MAX_QUERIES && void runNext());
+      if (waiting.length === 1) setImmediate(start);
     });
 }
