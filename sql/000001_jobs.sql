@@ -61,6 +61,7 @@ comment on column jobcast.jobs.timeout_extends is
 create index jobs_by_owner on jobcast.jobs (owner_id, created_at desc, id desc);
 create index jobs_by_owner_status on jobcast.jobs (owner_id, status, created_at desc, id desc);
 create index jobs_by_owner_type on jobcast.jobs (owner_id, type, created_at desc, id desc);
+create index jobs_by_owner_type_status on jobcast.jobs (owner_id, type, status, created_at desc, id desc);
 create index jobs_by_created on jobcast.jobs (created_at desc, id desc);
 create index jobs_by_status on jobcast.jobs (status, created_at desc, id desc);
 create index jobs_by_type on jobcast.jobs (type, created_at desc, id desc);

@@ -168,6 +168,7 @@ CREATE INDEX jobs_by_deadline ON jobcast.jobs USING btree (timeout_at) WHERE ((t
 CREATE INDEX jobs_by_owner ON jobcast.jobs USING btree (owner_id, created_at DESC, id DESC);
 CREATE INDEX jobs_by_owner_status ON jobcast.jobs USING btree (owner_id, status, created_at DESC, id DESC);
 CREATE INDEX jobs_by_owner_type ON jobcast.jobs USING btree (owner_id, type, created_at DESC, id DESC);
+CREATE INDEX jobs_by_owner_type_status ON jobcast.jobs USING btree (owner_id, type, status, created_at DESC, id DESC);
 CREATE INDEX jobs_by_status ON jobcast.jobs USING btree (status, created_at DESC, id DESC);
 CREATE INDEX jobs_by_type ON jobcast.jobs USING btree (type, created_at DESC, id DESC);
 CREATE TRIGGER _100_on_delete BEFORE DELETE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_delete();
