@@ -45,6 +45,9 @@ export function createPool(
     max: options.max ?? 10,
   });
   pool.on("error", options.onError);
+  // The pool listens while a connection is idle, and its user hears of it by the query. Between the
+  // two, and while it says goodbye, nobody does: a server that stops just then would end us.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   return pool;
 }
 

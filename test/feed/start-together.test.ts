@@ -4,9 +4,10 @@ import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import pg from "pg";
+import type pg from "pg";
 import { afterEach, beforeEach, expect, inject, it } from "vitest";
 import { loadMigrations } from "../../src/db/migrate.ts";
+import { openTestPool } from "../support/database.ts";
 import { databaseUrl, withAdmin } from "../support/database-server.ts";
 import { within } from "../support/deadline.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
@@ -28,8 +29,7 @@ beforeEach(async () => {
   name = `${template}_${randomBytes(4).toString("hex")}`;
   await withAdmin(serverUrl, (admin) => admin.query(`create database ${name}`));
   url = databaseUrl(serverUrl, name);
-  pool = new pg.Pool({ connectionString: url, max: 2 });
-  pool.on("error", () => undefined); // the end of the database may be faster than its goodbye
+  pool = openTestPool(url, { max: 2 });
   db = {
     query: async <Row extends pg.QueryResultRow>(sql: string, params?: unknown[]) =>
       (await pool.query<Row>(sql, params)).rows,

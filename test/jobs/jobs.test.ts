@@ -1,10 +1,9 @@
 import express from "express";
 import { CamelCasePlugin, Kysely, PostgresDialect } from "kysely";
-import pg from "pg";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createJobcast, jobs } from "../../src/index.ts";
 import { createLog } from "../../src/log.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
 import { serveHttp } from "../support/http-fixture.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
 import { openStream, type StreamClient } from "../support/stream-client.ts";
@@ -77,7 +76,7 @@ describe("jobs in a transaction of node-postgres", () => {
 describe("jobs in a transaction of Kysely", () => {
   it("is part of the application's transaction, whatever its types and plugins", async () => {
     type Application = { prompts: { jobId: string; text: string } };
-    const pool = new pg.Pool({ connectionString: database.url });
+    const pool = openTestPool(database.url);
     const db = new Kysely<Application>({
       dialect: new PostgresDialect({ pool }),
       plugins: [new CamelCasePlugin()],

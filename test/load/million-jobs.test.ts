@@ -1,10 +1,9 @@
 import { Kysely, PostgresDialect } from "kysely";
-import pg from "pg";
+import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type JobFilter, type JobPage, listJobs } from "../../src/db/job-list.ts";
-import { connectionConfig } from "../../src/db/pool.ts";
 import type { DB } from "../../src/db/tables.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
 
 const JOBS = 1_000_000;
@@ -127,7 +126,7 @@ describe("the plans of the list", () => {
   ];
 
   it.each(filters)("have no sequential scan: %s", async (_, filter, page) => {
-    const pool = new pg.Pool({ ...connectionConfig(database.url, "jobcast tests"), max: 2 });
+    const pool = openTestPool(database.url, { max: 2 });
     const queries: { sql: string; parameters: readonly unknown[] }[] = [];
     const db = new Kysely<DB>({
       dialect: new PostgresDialect({ pool }),

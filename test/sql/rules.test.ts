@@ -1,7 +1,5 @@
-import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { connectionConfig } from "../../src/db/pool.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
 import { until } from "../support/deadline.ts";
 import { copyRows } from "./copy.ts";
 
@@ -110,7 +108,7 @@ describe("versions", () => {
 
   it("have no hole and no double under 50 writers at once", async () => {
     const id = await createJob();
-    const pool = new pg.Pool({ ...connectionConfig(database.url, "writers"), max: 50 });
+    const pool = openTestPool(database.url, { max: 50 });
     try {
       await Promise.all(
         upTo(50).map(async (writer) => {

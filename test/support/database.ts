@@ -17,6 +17,17 @@ export type TestDatabase = {
 };
 
 /**
+ * A pool that outlives its database: a test may well end its connections, idle ones or those that
+ * say goodbye, with the server or one by one.
+ */
+export function openTestPool(url: string, config: pg.PoolConfig = {}): pg.Pool {
+  const pool = new pg.Pool({ ...connectionConfig(url, "jobcast tests"), ...config });
+  pool.on("error", () => undefined);
+  pool.on("connect", (client) => client.on("error", () => undefined));
+  return pool;
+}
+
+/**
  * Clones the migrated template of this run (about 0.1 s) into a database that only this test, or
  * this file, knows. Its caller drops it.
  */
@@ -27,9 +38,7 @@ export async function createTestDatabase(): Promise<TestDatabase> {
 
   const url = databaseUrl(serverUrl, name);
   const config = { ...connectionConfig(url, "jobcast tests"), query_timeout: 60_000 };
-  const pool = new pg.Pool({ ...config, max: 3 });
-  // A test may well end our idle connections, with the server or one by one: the pool makes others.
-  pool.on("error", () => undefined);
+  const pool = openTestPool(url, { ...config, max: 3 });
   const sessions: pg.Client[] = [];
   let dropping: Promise<unknown> | undefined;
 

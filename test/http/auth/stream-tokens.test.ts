@@ -1,6 +1,6 @@
 import express from "express";
 import jwt from "jsonwebtoken";
-import pg from "pg";
+import type pg from "pg";
 import request from "supertest";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createDatabase } from "../../../src/db/database.ts";
@@ -12,7 +12,7 @@ import { createStreamTokenMint } from "../../../src/http/auth/stream-token.ts";
 import { problemHandler } from "../../../src/http/problem.ts";
 import { createStreamTokensRouter } from "../../../src/http/stream-tokens-routes.ts";
 import { createLog } from "../../../src/log.ts";
-import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
+import { createTestDatabase, openTestPool, type TestDatabase } from "../../support/database.ts";
 import { signToken, TEST_SECRET } from "../../support/tokens.ts";
 import { inSeconds } from "./auth-app.ts";
 
@@ -26,7 +26,7 @@ let ofBob: string;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  pool = new pg.Pool({ connectionString: database.url });
+  pool = openTestPool(database.url);
   ofAnn = await createJob("ann");
   ofBob = await createJob("bob");
   app = createService();
@@ -180,7 +180,7 @@ describe("the key of stream tokens", () => {
   });
 
   it("is read again after a failure, and only once after that", async () => {
-    const down = new pg.Pool({ connectionString: database.url });
+    const down = openTestPool(database.url);
     let isDown = true;
     let reads = 0;
     const query = down.query.bind(down) as (...args: unknown[]) => Promise<pg.QueryResult>;
