@@ -1,3 +1,4 @@
+import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
 import { until } from "../support/deadline.ts";
