@@ -38,16 +38,20 @@ export function toBatch(row: BatchRow): Batch {
   };
 }
 
+/** Batches of one query. */
+const MAX_READS = 500;
+
 /** Reads batches, many in one query: all viewers of a batch look at once when one of its jobs changed. */
 export function createBatchReader(pool: Pool) {
-  const read = gather<string, Batch | undefined>(async (ids) => {
+  async function load(ids: readonly string[]): Promise<(Batch | undefined)[]> {
     const { rows } = await pool.query<BatchRow>(
       `select ${BATCH_COLUMNS} from jobcast.batches b where b.id = any ($1::uuid[])`,
       [ids],
     );
     const batches = new Map(rows.map((row) => [row.id, toBatch(row)]));
     return ids.map((id) => batches.get(id));
-  });
+  }
+  const read = gather(load, { maxKeys: MAX_READS, nameOf: (id: string) => id });
   /** Undefined when there is no such batch. */
   return { read };
 }

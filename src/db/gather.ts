@@ -1,49 +1,64 @@
-/** More than this in one query, or queries at once, and a reconnect storm would starve the others. */
-const MAX_KEYS = 500;
+/** More queries than this at once, and a reconnect storm would starve the others. */
 const MAX_QUERIES = 3;
 
 type Waiting<Key, Answer> = {
   readonly key: Key;
-  resolve(answer: Answer): void;
-  reject(error: unknown): void;
+  readonly askers: { resolve(answer: Answer): void; reject(error: unknown): void }[];
 };
 
 /**
- * Gathers the reads of everybody who asks at about the same time into one query, so that a
- * thousand viewers who come back at once cost a few queries. A read always begins after it was
- * asked for: a subscriber that subscribed first cannot miss a commit in between.
+ * Gathers the reads of everybody who asks at about the same time into one query, and those who ask
+ * for the same into one read, so that a thousand viewers who come back at once cost a few queries.
+ * A read always begins after it was asked for: a subscriber that subscribed first cannot miss a
+ * commit in between.
  *
  * @param load answers for the keys, in their order
+ * @param options.maxKeys keys of one query
+ * @param options.nameOf keys of one name share their answer
  */
 export function gather<Key, Answer>(
   load: (keys: readonly Key[]) => Promise<readonly Answer[]>,
+  options: { readonly maxKeys: number; readonly nameOf: (key: Key) => string },
 ): (key: Key) => Promise<Answer> {
-  const waiting: Waiting<Key, Answer>[] = [];
+  const { maxKeys, nameOf } = options;
+  const waiting = new Map<string, Waiting<Key, Answer>>();
   let running = 0;
 
-  async function runNext(): Promise<void> {
-    const reads = waiting.splice(0, MAX_KEYS);
-    running += 1;
-    try {
-      const answers = await load(reads.map(({ key }) => key));
-      for (const [index, read] of reads.entries()) read.resolve(answers[index] as Answer);
-    } catch (error) {
-      for (const read of reads) read.reject(error);
-    } finally {
-      running -= 1;
-      if (waiting.length > 0) void runNext();
+  function takeNext(): Waiting<Key, Answer>[] {
+    const reads: Waiting<Key, Answer>[] = [];
+    for (const [name, read] of waiting) {
+      if (reads.length === maxKeys) break;
+      waiting.delete(name);
+      reads.push(read);
     }
+    return reads;
   }
 
-  /** The reads that were waiting may have gone with a query that ended meanwhile. */
-  function start(): void {
-    if (waiting.length > 0 && running < MAX_QUERIES) void runNext();
+  async function runNext(): Promise<void> {
+    const reads = takeNext();
+    if (reads.length === 0) return;
+    running += 1;
+    if (running < MAX_QUERIES) void runNext(); // with what did not fit
+    try {
+      const answers = await load(reads.map(({ key }) => key));
+      for (const [index, { askers }] of reads.entries()) {
+        for (const { resolve } of askers) resolve(answers[index] as Answer);
+      }
+    } catch (error) {
+      for (const { askers } of reads) for (const { reject } of askers) reject(error);
+    } finally {
+      running -= 1;
+      void runNext();
+    }
   }
 
   return (key) =>
     new Promise((resolve, reject) => {
-      waiting.push({ key, resolve, reject });
+      const name = nameOf(key);
+      const read = waiting.get(name) ?? { key, askers: [] };
+      read.askers.push({ resolve, reject });
+      waiting.set(name, read);
       // The next turn of the loop, so that everybody of this turn is in the same query.
-      if (waiting.length === 1) setImmediate(start);
+      if (waiting.size === 1) setImmediate(() => running < MAX_QUERIES && void runNext());
     });
 }

@@ -1,4 +1,4 @@
-import type { Change } from "../protocol/event.ts";
+import type { Change, StatusEvent } from "../protocol/event.ts";
 
 /**
  * One SSE event as the bytes of one HTTP/1.1 chunk (RFC 9112, 7.1), so that the same buffer is
@@ -32,6 +32,16 @@ export function retryFrame(ms: number): Frame {
 /** An id for the event whose frame follows, in the same `send`: nothing may come between the two. */
 export function idFrame(id: string): Frame {
   return toChunk(`id: ${id}\n`);
+}
+
+const replayedFrames = new WeakMap<StatusEvent, Frame>();
+
+/** The frame of an event that was read back: those who shared the read share the bytes, too. */
+export function replayedFrame(event: StatusEvent): Frame {
+  const known = replayedFrames.get(event);
+  const frame = known ?? eventFrame("status", JSON.stringify(event), String(event.version));
+  if (!known) replayedFrames.set(event, frame);
+  return frame;
 }
 
 /** A change on its way out: encoded when the first subscriber needs it, and only once. */

@@ -1,11 +1,11 @@
 import { isFinal } from "../protocol/status.ts";
 import type { EventStream } from "./event-stream.ts";
-import { eventFrame, type Frame, type OutgoingChange } from "./frames.ts";
+import { eventFrame, type Frame, type OutgoingChange, replayedFrame } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
 import type { JobReplay } from "./ports.ts";
 
-/** Live changes that wait for a replay to end; with more than that the replay simply reads on. */
-const MAX_PARKED = 1_000;
+/** Live changes, of any size, that wait for a replay to end; with more the replay simply reads on. */
+const MAX_PARKED = 100;
 
 /** Reads above a version, and again while the database is away, as long as it is wanted. */
 type PatientRead = (after: number, isWanted: () => boolean) => Promise<JobReplay | undefined>;
@@ -64,7 +64,7 @@ export class JobSubscriber implements Subscriber {
     const [first] = replay.events;
     this.#sent = first ? first.version - 1 : replay.version;
     this.#take(replay, isReset ? "reset" : "status");
-    void this.#catchUp(replay);
+    void this.#catchUp(replay.version);
   }
 
   #park(outgoing: OutgoingChange): void {
@@ -73,30 +73,42 @@ export class JobSubscriber implements Subscriber {
   }
 
   /** Reads until nothing is missing, then lets go of what was parked, in one turn of the loop. */
-  async #catchUp(replay?: JobReplay): Promise<void> {
+  async #catchUp(known?: number): Promise<void> {
     const stream = this.#stream;
     if (!stream) return;
-    for (let known = replay; ; ) {
+    for (let version = known; ; ) {
       const frames = this.#frames.splice(0);
       await stream.sendPaced(frames, frames.length);
       if (!stream.isOpen || this.#isEnding) break;
-      const isComplete = known !== undefined && this.#sent >= known.version && !this.#parkedTooMany;
+      const isComplete = version !== undefined && this.#sent >= version && !this.#parkedTooMany;
       if (isComplete) break; // a hole in what was parked shows when it is let go
-      this.#parkedTooMany = false;
-      known = await this.#read(this.#sent, () => stream.isOpen);
-      if (!known)
-        stream.end(); // the job is gone
-      else this.#take(known, "status");
+      version = await this.#readOn(stream);
     }
     this.#isLive = true;
     for (const outgoing of this.#parked.splice(0)) this.enqueue(outgoing);
     this.flush();
   }
 
+  /**
+   * One page more. It is let go of here: while a slow client takes its frames, nobody needs it.
+   * @returns the version that the job has now
+   */
+  async #readOn(stream: EventStream): Promise<number | undefined> {
+    this.#parkedTooMany = false;
+    const replay = await this.#read(this.#sent, () => stream.isOpen);
+    if (replay) this.#take(replay, "status");
+    else stream.end(); // the job is gone
+    return replay?.version;
+  }
+
   #take({ events, version }: JobReplay, type: "status" | "reset"): void {
     for (const event of events) {
       if (event.version <= this.#sent) continue;
-      this.#frames.push(eventFrame(type, JSON.stringify(event), String(event.version)));
+      this.#frames.push(
+        type === "reset"
+          ? eventFrame(type, JSON.stringify(event), String(event.version))
+          : replayedFrame(event),
+      );
       this.#sent = event.version;
       this.#isEnding = isFinal(event.status) && event.version === version;
     }
