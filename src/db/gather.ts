@@ -34,11 +34,12 @@ export function gather<Key, Answer>(
     return reads;
   }
 
-  async function runNext(): Promise<void> {
-    const reads = takeNext();
-    if (reads.length === 0) return;
+  function run(): void {
+    while (running < MAX_QUERIES && waiting.size > 0) void answer(takeNext());
+  }
+
+  async function answer(reads: readonly Waiting<Key, Answer>[]): Promise<void> {
     running += 1;
-    if (running < MAX_QUERIES) void runNext(); // with what did not fit
     try {
       const answers = await load(reads.map(({ key }) => key));
       for (const [index, { askers }] of reads.entries()) {
@@ -48,7 +49,7 @@ export function gather<Key, Answer>(
       for (const { askers } of reads) for (const { reject } of askers) reject(error);
     } finally {
       running -= 1;
-      void runNext();
+      run();
     }
   }
 
@@ -59,6 +60,6 @@ export function gather<Key, Answer>(
       read.askers.push({ resolve, reject });
       waiting.set(name, read);
       // The next turn of the loop, so that everybody of this turn is in the same query.
-      if (waiting.size === 1) setImmediate(() => running < MAX_QUERIES && void runNext());
+      if (waiting.size === 1) setImmediate(run);
     });
 }
