@@ -108,6 +108,25 @@ describe("a client of HTTP/1.0", () => {
   });
 });
 
+describe("a connection that is kept alive", () => {
+  it("holds no place once its stream has ended, and is good for the next request", async () => {
+    const id = await edge.newJob();
+    await edge.complete(id);
+    const socket = connect(edge.server.port, "127.0.0.1");
+    let text = "";
+    socket.on("data", (chunk) => {
+      text += chunk;
+    });
+    for (let round = 1; round <= 15; round += 1) {
+      socket.write(head("/v1/jobs/:id/events", { id }));
+      const isOver = () => text.split("0\r\n\r\n").length === round + 1;
+      await until(isOver, 5_000, () => `the end of stream ${round}: ${text}`);
+      await until(() => edge.server.jobcast.statistics().open.sse === 0, 1_000, "its place back");
+    }
+    socket.destroy();
+  });
+});
+
 describe("requests that are pipelined on one connection", () => {
   it("are answered one after the other, the second when the first job has ended", async () => {
     const [one, two] = [await edge.newJob(), await edge.newJob()];
