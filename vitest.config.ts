@@ -6,6 +6,7 @@ const LOAD = "test/load/**/*.test.ts";
 export default defineConfig({
   test: {
     globalSetup: ["test/support/global-setup.ts"],
+    setupFiles: ["test/support/seed.ts"],
     pool: "forks",
     // Generous, because they only say when to give up: a passing test waits for events, not for time.
     testTimeout: 30_000,

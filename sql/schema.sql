@@ -289,16 +289,18 @@ AS $function$
 #variable_conflict use_column
 declare
   v_source constant text := current_setting('jobcast.source', true);
+  v_locked uuid[];
 begin
   perform set_config('jobcast.source', coalesce(cancel_batch.source, v_source, ''), true);
-  -- In the order of the ids, like every set of jobs.
-  perform from jobcast.jobs j
+  v_locked := array(
+    select j.id from jobcast.jobs j
     where j.batch_id = cancel_batch.id and not jobcast.is_final(j.status)
-    order by j.id for update;
+    order by j.id for update
+  );
   return query
     update jobcast.jobs j
     set status = 'cancelled', message = coalesce(cancel_batch.message, j.message)
-    where j.batch_id = cancel_batch.id and not jobcast.is_final(j.status)
+    where j.id = any (v_locked)
     returning j.*;
   perform set_config('jobcast.source', coalesce(v_source, ''), true);
 end
@@ -1140,7 +1142,7 @@ begin
 end
 $function$;
 
-CREATE OR REPLACE FUNCTION jobcast.update_jobs(patches jsonb, source text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION jobcast.update_jobs(patches jsonb, source text DEFAULT NULL::text, skip_locked boolean DEFAULT false)
  RETURNS TABLE(item integer, problem text, job jobcast.jobs)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1148,31 +1150,56 @@ AS $function$
 #variable_conflict use_column
 declare
   v_source constant text := current_setting('jobcast.source', true);
-  v_round integer := 0;
+  v_named constant uuid[] := array(
+    select distinct (p ->> 'id')::uuid from jsonb_array_elements(update_jobs.patches) p
+  );
+  v_locked uuid[];
+  v_round record;
 begin
   perform set_config('jobcast.source', coalesce(update_jobs.source, v_source, ''), true);
-  -- Everybody locks in the order of the ids, so that two calls about the same jobs cannot deadlock.
-  perform from jobcast.jobs j
-    where j.id in (select (p ->> 'id')::uuid from jsonb_array_elements(update_jobs.patches) p)
-    order by j.id for update;
+  if update_jobs.skip_locked then
+    v_locked := array(
+      select j.id from jobcast.jobs j where j.id = any (v_named) order by j.id for update skip locked
+    );
+  else
+    v_locked := array(
+      select j.id from jobcast.jobs j where j.id = any (v_named) order by j.id for update
+    );
+  end if;
+
+  -- Several patches of one job are as many versions, so each round has at most one of each job.
+  for v_round in
+    select
+      array_agg(p.item order by p.item) as items,
+      array_agg(p.id order by p.item) as ids,
+      array_agg(p.patch order by p.item) as patches,
+      array_agg(p.is_locked order by p.item) as are_locked
+    from (
+      select n.item, n.id, n.patch, l.id is not null as is_locked,
+        row_number() over (partition by n.id order by n.item) as number
+      from (
+        select p.position::integer as item, (p.patch ->> 'id')::uuid as id, p.patch
+        from jsonb_array_elements(update_jobs.patches) with ordinality p (patch, position)
+      ) n
+      left join unnest(v_locked) l (id) on l.id = n.id
+    ) p
+    group by p.number
+    order by p.number
   loop
-    v_round := v_round + 1;
     return query
-    with patch as (
-      select p.ord::integer as item, (p.patch ->> 'id')::uuid as id, p.patch,
-        row_number() over (partition by (p.patch ->> 'id')::uuid order by p.ord) as round
-      from jsonb_array_elements(update_jobs.patches) with ordinality p (patch, ord)
-    ),
-    judged as (
+    with judged as (
       select p.item, p.id, p.patch, j as job,
         case
           when j.id is null then 'JC002'
+          -- Without skip_locked it was made while we waited for the others.
+          when not p.is_locked then case when update_jobs.skip_locked then 'JC007' else 'JC002' end
           when (p.patch ->> 'attempt')::integer <> j.attempt then 'JC003'
           when jobcast.is_final(j.status) and p.patch ->> 'status' is distinct from j.status then 'JC001'
           when jobcast.status_rank(p.patch ->> 'status') < jobcast.status_rank(j.status) then 'JC001'
         end as problem
-      from patch p left join jobcast.jobs j on j.id = p.id
-      where p.round = v_round
+      from unnest(v_round.items, v_round.ids, v_round.patches, v_round.are_locked)
+        p (item, id, patch, is_locked)
+      left join jobcast.jobs j on j.id = p.id
     ),
     updated as (
       update jobcast.jobs j
@@ -1187,12 +1214,11 @@ begin
     select g.item, g.problem, coalesce((select u::jobcast.jobs from updated u where u.id = g.id), g.job)
     from judged g
     order by g.item;
-    exit when not found;
   end loop;
   perform set_config('jobcast.source', coalesce(v_source, ''), true);
 end
 $function$;
-comment on function jobcast.update_jobs(pg_catalog.jsonb,pg_catalog.text) is 'Up to thousands of updates as one statement: [{id, attempt?, status?, progress?, stage?, message?, counts?, result?, error?}, ...]. A problem is an SQLSTATE and leaves its job alone.';
+comment on function jobcast.update_jobs(pg_catalog.jsonb,pg_catalog.text,boolean) is 'Up to thousands of updates as one statement: [{id, attempt?, status?, progress?, stage?, message?, counts?, result?, error?}, ...]. A problem is an SQLSTATE and leaves its job alone; with skip_locked a job that somebody holds is one (JC007).';
 
 CREATE OR REPLACE FUNCTION jobcast.uuid_v7()
  RETURNS uuid

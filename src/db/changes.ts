@@ -1,5 +1,5 @@
 import type { Change, StatusEvent } from "../protocol/event.ts";
-import type { Snapshot } from "../protocol/snapshot.ts";
+import { nextXid, type Snapshot } from "../protocol/snapshot.ts";
 
 /*
  * The readers of status_history are plain SQL: they need pg_snapshot functions and lateral joins
@@ -25,16 +25,13 @@ export function notVisibleIn(parameter: string): string {
 export const NEWEST_XID =
   "(select n.xid::text from jobcast.status_history n order by n.xid desc limit 1)";
 
-/** Below every transaction that can write: bootstrap and frozen have 1 and 2. */
-const NO_XID = 2;
-
 /**
  * The snapshot as far as the history goes: the same for every row that it could see, but without
  * the ids above the newest of them. Only a flushed commit is sure to keep its id: after a crash
  * the others are given out again, and a change written under one must not count as seen.
  */
 export function upTo(newestXid: number | null, { xmin, xmax, xip }: Snapshot): Snapshot {
-  const end = Math.min(xmax, (newestXid ?? NO_XID) + 1);
+  const end = Math.min(xmax, nextXid(newestXid ?? 0));
   return { xmin: Math.min(xmin, end), xmax: end, xip: xip.filter((xid) => xid < end) };
 }
 

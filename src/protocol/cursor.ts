@@ -1,4 +1,4 @@
-import type { Snapshot } from "./snapshot.ts";
+import { isBound, type Snapshot } from "./snapshot.ts";
 
 /** Longer, or with other bytes, a Last-Event-ID costs browsers a CORS preflight (Fetch, 2.2.2). */
 const MAX_LENGTH = 64;
@@ -33,5 +33,5 @@ export function parseCursor(epoch: string, cursor: string): Snapshot | undefined
 /** Whether PostgreSQL would read it: anybody can make up a cursor. */
 function isSnapshot({ xmin, xmax, xip }: Snapshot): boolean {
   const isAscending = xip.every((xid, index) => index === 0 || xid > (xip[index - 1] ?? 0));
-  return xmin > 0 && Number.isSafeInteger(xmax) && isAscending && (xip.at(-1) ?? 0) < xmax;
+  return isBound(xmin) && isBound(xmax) && isAscending && (xip.at(-1) ?? 0) < xmax;
 }

@@ -10,6 +10,21 @@ export type Snapshot = {
   readonly xip: readonly number[];
 };
 
+/** Ids are 32 bits and an epoch above them; in each epoch the first three are never given out. */
+const EPOCH_IDS = 2 ** 32;
+const SPECIAL_IDS = 3;
+
+/** Whether PostgreSQL takes it as the xmin or xmax of a snapshot. */
+export function isBound(xid: number): boolean {
+  return xid > 0 && Number.isSafeInteger(xid) && xid % EPOCH_IDS !== 0;
+}
+
+/** The id that is given out after this one. */
+export function nextXid(xid: number): number {
+  const next = xid + 1;
+  return next % EPOCH_IDS < SPECIAL_IDS ? next - (next % EPOCH_IDS) + SPECIAL_IDS : next;
+}
+
 /** Reads the text of `pg_current_snapshot()`: `xmin:xmax:xip,xip,...`. */
 export function parseSnapshot(text: string): Snapshot {
   const [xmin, xmax, xip] = text.split(":");

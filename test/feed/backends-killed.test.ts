@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createRandom } from "../support/random.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
 import {
   backendsOf,
@@ -55,11 +56,11 @@ for (const parts of [["doorbell"], ["feed"], ["doorbell", "feed"]] satisfies Par
 
 it("misses and repeats nothing when its backends are terminated again and again", async () => {
   const kills: Part[][] = [["doorbell"], ["feed"], ["doorbell", "feed"]];
+  const random = createRandom("backends killed");
   for (let round = 0; round < 20; round += 1) {
     const writing = writeRounds(3);
-    const at = Math.floor(Math.random() * jobs.length);
-    await change(db, jobs[at] ?? "");
-    await terminate(db, kills[Math.floor(Math.random() * kills.length)] ?? []);
+    await change(db, random.oneOf(jobs));
+    await terminate(db, random.oneOf(kills));
     await writing;
   }
 

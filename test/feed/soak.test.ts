@@ -3,6 +3,7 @@ import type pg from "pg";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import type { StreamEvent } from "../support/event-stream.ts";
+import { createRandom } from "../support/random.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
 import { openStream, type StreamClient } from "../support/stream-client.ts";
 import { expectOneListener, untilAsleep } from "./listener.ts";
@@ -26,7 +27,7 @@ afterEach(async () => {
   await db.drop();
 });
 
-const random = (below: number): number => Math.floor(Math.random() * below);
+const { below: random } = createRandom("soak");
 
 /** Transactions of one to five jobs that take their time, some of which come to nothing. */
 async function write(writer: pg.Client, jobs: readonly string[], end: number): Promise<void> {

@@ -1,8 +1,8 @@
-import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
-import { oneOf, outcome, randomNumbers, watchDuring } from "./storm.ts";
+import { createRandom, type Random } from "../support/random.ts";
+import { outcome, watchDuring } from "./storm.ts";
 
 let database: TestDatabase;
 beforeAll(async () => {
@@ -61,11 +61,11 @@ describe("the counts of a batch", () => {
   const END = (status: string) => (id: string) =>
     `update jobcast.jobs set status = '${status}' where id = '${id}' and not jobcast.is_final(status);`;
   /** None of them is refused, so that most transactions come to their end. */
-  const STATEMENTS: readonly ((id: string, random: () => number) => string)[] = [
+  const STATEMENTS: readonly ((id: string, random: Random) => string)[] = [
     (id, random) =>
-      `update jobcast.jobs set progress = ${Math.floor(random() * 1000) / 10} where id = '${id}';`,
+      `update jobcast.jobs set progress = ${random.below(1_000) / 10} where id = '${id}';`,
     // Seldom, because nothing follows it.
-    (id, random) => END(random() < 0.1 ? "completed" : "failed")(id),
+    (id, random) => END(random.next() < 0.1 ? "completed" : "failed")(id),
     END("timeout"),
     (id) => `update jobcast.jobs set status = 'pending', attempt = attempt + 1
              where id = '${id}' and status in ('failed', 'cancelled', 'timeout');`,
@@ -74,18 +74,17 @@ describe("the counts of a batch", () => {
   ];
 
   /** Statements about some of its own jobs; now and then a part of them, or all, is taken back. */
-  function transaction(own: readonly string[], random: () => number): string {
-    const chosen = own.filter(() => random() < 0.4);
+  function transaction(own: readonly string[], random: Random): string {
+    const chosen = own.filter(() => random.next() < 0.4);
     const statements = chosen.map((id) => {
-      const statement = oneOf(STATEMENTS, random)(id, random);
-      return random() < 0.25 ? `savepoint s; ${statement} rollback to s;` : statement;
+      const statement = random.oneOf(STATEMENTS)(id, random);
+      return random.next() < 0.25 ? `savepoint s; ${statement} rollback to s;` : statement;
     });
-    return `begin; ${statements.join(" ")} ${random() < 0.15 ? "rollback" : "commit"};`;
+    return `begin; ${statements.join(" ")} ${random.next() < 0.15 ? "rollback" : "commit"};`;
   }
 
   it("are those of its jobs at every moment of a storm, whatever is taken back", async () => {
-    const seed = randomBytes(4).readInt32LE();
-    const random = randomNumbers(seed);
+    const random = createRandom("a storm of batches");
     const batches = await Promise.all([1, 2, 3].map(() => createBatch(12)));
     const all = batches.flatMap(({ jobs }) => jobs);
     const refusals: string[] = [];
@@ -97,8 +96,8 @@ describe("the counts of a batch", () => {
       for (let round = 0; round < 400; round++) {
         // Sorted as cancel_batch locks them; the batches come in any order.
         const sql =
-          random() < 0.02
-            ? `select jobcast.cancel_batch('${oneOf(batches, random).id}')`
+          random.next() < 0.02
+            ? `select jobcast.cancel_batch('${random.oneOf(batches).id}')`
             : transaction(own, random);
         const ended = await outcome(session, sql);
         if (ended !== "done") refusals.push(ended);
@@ -107,10 +106,10 @@ describe("the counts of a batch", () => {
 
     const storm = Promise.all([0, 1, 2, 3, 4, 5].map(write));
     const { found, looks } = await watchDuring(database, WRONG, storm);
-    expect(found, `seed ${seed}`).toEqual([]);
+    expect(found).toEqual([]);
     expect(looks).toBeGreaterThan(10);
     // No deadlock, above all.
-    expect(refusals, `seed ${seed}`).toEqual([]);
+    expect(refusals).toEqual([]);
     const versions = await Promise.all(
       batches.map(async ({ id }) => (await read(id))?.["version"]),
     );

@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
-import { oneOf, outcome, randomNumbers, watchDuring } from "./storm.ts";
+import { createRandom, type Random } from "../support/random.ts";
+import { outcome, watchDuring } from "./storm.ts";
 
 let database: TestDatabase;
 beforeAll(async () => {
@@ -89,24 +90,23 @@ describe("charges and refunds", () => {
   };
 
   /** One operation, mostly; some are taken back, and some follow one that was taken back. */
-  function transaction(id: string, random: () => number): string {
-    const [first, second] = [1, 2].map(() => oneOf(Object.values(OPERATIONS), random)(id));
-    const how = random();
+  function transaction(id: string, random: Random): string {
+    const [first, second] = [1, 2].map(() => random.oneOf(Object.values(OPERATIONS))(id));
+    const how = random.next();
     if (how < 0.1) return `begin; ${first} rollback;`;
     if (how < 0.2) return `begin; savepoint s; ${first} rollback to s; ${second} commit;`;
     return `begin; ${first} commit;`;
   }
 
   it("are exact at every moment of 5,000 races to cancel, fail, complete, expire and retry", async () => {
-    const seed = randomBytes(4).readInt32LE();
-    const random = randomNumbers(seed);
+    const random = createRandom("races for credits");
     const accounts = await Promise.all([60, 60, 60].map(createOwner));
     const outcomes = new Map<string, number>();
 
     /** With nothing to spare in its account: some retries will find that it is gone. */
     async function createAffordableJob(): Promise<string> {
-      const owner = oneOf(accounts, random);
-      const credits = 1 + Math.floor(random() * 10);
+      const owner = random.oneOf(accounts);
+      const credits = 1 + random.below(10);
       return createJob(owner, credits).catch(async (error: { code?: string }) => {
         if (error.code !== "JC004") throw error;
         await database.query("select jobcast.grant_credits($1, $2)", [owner, credits]);
@@ -119,7 +119,7 @@ describe("charges and refunds", () => {
       const sessions: pg.Client[] = [await database.connect(), await database.connect()];
       const jobs = await Promise.all([1, 2, 3].map(createAffordableJob));
       for (let round = 0; round < rounds; round++) {
-        const slot = Math.floor(random() * jobs.length);
+        const slot = random.below(jobs.length);
         const id = jobs[slot] ?? "";
         const ended = await Promise.all(
           sessions.map((session) => outcome(session, transaction(id, random))),
@@ -135,10 +135,10 @@ describe("charges and refunds", () => {
 
     const races = Promise.all(Array.from({ length: 4 }, () => race(1_250)));
     const { found, looks } = await watchDuring(database, WRONG, races);
-    expect(found, `seed ${seed}`).toEqual([]);
+    expect(found).toEqual([]);
     expect(looks).toBeGreaterThan(10);
     // Won, lost to another end, and a retry that its owner could not pay: nothing else, no deadlock.
-    expect([...outcomes.keys()].sort(), `seed ${seed}`).toEqual(["JC001", "JC004", "done"]);
+    expect([...outcomes.keys()].sort()).toEqual(["JC001", "JC004", "done"]);
     const settled = await database.query(
       `select kind from jobcast.credit_transactions
        where job_id is not null group by kind having count(*) > 300 order by kind`,

@@ -2,6 +2,7 @@ import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
 import { until } from "../support/deadline.ts";
+import { createRandom } from "../support/random.ts";
 import { copyRows } from "./copy.ts";
 
 let database: TestDatabase;
@@ -55,7 +56,7 @@ describe("progress", () => {
 
   it("never goes back, in whatever order concurrent reports arrive", async () => {
     const id = await createJob();
-    const reports = upTo(89).sort(() => Math.random() - 0.5);
+    const reports = createRandom("late reports").shuffled(upTo(89));
     await Promise.all(
       reports.map((progress) =>
         database.query("select jobcast.report_progress($1, $2)", [id, progress]),

@@ -1,24 +1,6 @@
 import pg from "pg";
 import type { TestDatabase } from "../support/database.ts";
 
-/** Numbers from 0 to 1 that are the same for the same seed, so that a failure can be run again. */
-export function randomNumbers(seed: number): () => number {
-  let state = seed;
-  return () => {
-    // Mulberry32
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-export function oneOf<T>(items: readonly T[], random: () => number): T {
-  const item = items[Math.floor(random() * items.length)];
-  if (item === undefined) throw new TypeError("nothing to choose from");
-  return item;
-}
-
 /** What a statement, or several as one transaction, ended with: "done", or its SQLSTATE. */
 export async function outcome(session: pg.Client, sql: string): Promise<string> {
   try {

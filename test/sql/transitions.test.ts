@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { mayBecome, STATUSES, type Status } from "../../src/protocol/status.ts";
 import { bearer, type JobsApi, startJobsApi } from "../support/jobs-api.ts";
+import { createRandom } from "../support/random.ts";
 
 const WORKER = bearer("worker", "jobs:write");
 
@@ -169,9 +170,10 @@ describe("retry_job", () => {
 
 describe("ends that race", () => {
   it("leave one of them, and tell the others which", async () => {
+    const random = createRandom("ends that race");
     for (let round = 0; round < 50; round++) {
       const id = await createJob("processing");
-      const ends = [...FINAL].sort(() => Math.random() - 0.5);
+      const ends = random.shuffled([...FINAL]);
       const said = await Promise.all(
         ends.map(async (status) => ({
           status,

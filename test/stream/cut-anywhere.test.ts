@@ -2,6 +2,7 @@ import { type IncomingMessage, request } from "node:http";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { within } from "../support/deadline.ts";
 import { EventStreamParser, type StreamEvent } from "../support/event-stream.ts";
+import { createRandom } from "../support/random.ts";
 import { type Edge, startEdge, upTo } from "./edge.ts";
 
 const ROUNDS = 100;
@@ -53,14 +54,15 @@ async function readUpTo(bytes: number, path: string, lastEventId: string) {
 }
 
 /** Any number of bytes, most often within the first few events. */
-const anyOffset = () => Math.floor(Math.random() ** 2 * 3_000);
+const random = createRandom("cut anywhere");
+const anyOffset = () => Math.floor(random.next() ** 2 * 3_000);
 
 /** Changes of one job or another until it is told to stop; every second transaction is a slow one. */
 async function write(jobs: readonly string[], isOver: () => boolean): Promise<void> {
   const writers = await Promise.all([edge.db.connect(), edge.db.connect()]);
   const loops = writers.map(async (writer, index) => {
     for (let count = 0; !isOver(); count += 1) {
-      const id = jobs[Math.floor(Math.random() * jobs.length)];
+      const id = random.oneOf(jobs);
       await writer.query("begin");
       await writer.query("select pg_current_xact_id()");
       if (index === 1) await new Promise((resolve) => setTimeout(resolve, 5));

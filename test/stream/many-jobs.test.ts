@@ -173,10 +173,14 @@ describe("a stream over many jobs", () => {
     expect(first.lastEventId.length).toBeLessThanOrEqual(64);
     await Promise.all(writers.map((writer) => writer.query("commit")));
     const second = await open("/v1/events", first.lastEventId);
-    const expected = [...jobs.map((id) => `${id}:2`), `${marker}:2`];
-    // The marker was seen already; repeating it is the price.
-    await second.take(31);
-    expect(statesOf(second.events).sort()).toEqual(expected.sort());
+    const missed = new Set(jobs.map((id) => `${id}:2`));
+    const seen = new Set(statesOf(first.events));
+    // What was seen may come again (another transaction of the cluster may have been open for
+    // longer): that is the price. Nothing else comes, and what was missed comes once.
+    while (missed.size > 0) {
+      const [state = ""] = statesOf([await second.next()]);
+      if (!missed.delete(state)) expect(seen).toContain(state);
+    }
     await second.close();
     await Promise.all(writers.map((writer) => writer.end()));
   });

@@ -2,6 +2,7 @@ import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { until } from "../support/deadline.ts";
+import { createRandom } from "../support/random.ts";
 import { type RawRequestOptions, rawRequest } from "../support/raw-request.ts";
 import { type Edge, startEdge } from "./edge.ts";
 
@@ -168,12 +169,13 @@ describe("a client that goes before its stream began", () => {
   it("leaves nothing behind, whenever that was", async () => {
     const paths = [head("/v1/jobs/:id/events"), head("/v1/events"), head("/v1/events?jobs=:id")];
     const logged = edge.server.logged.length;
+    const random = createRandom("early goodbyes");
     const visits = Array.from({ length: 500 }, async (_, index) => {
       await delay(index * 2); // 500 at once would only measure the queue of the kernel
       const socket = connect(edge.server.port, "127.0.0.1");
       socket.on("error", () => undefined);
       socket.write(paths[index % paths.length] ?? "");
-      await delay(Math.random() * 50);
+      await delay(random.below(50));
       if (index % 2) socket.destroy();
       else socket.resetAndDestroy();
     });

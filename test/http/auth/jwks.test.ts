@@ -109,7 +109,7 @@ describe("the keys", () => {
     (await find(kid, alg)) !== undefined;
 
   async function flood(count: number): Promise<void> {
-    const found = Array.from({ length: count }, () => isKnown(`random-${Math.random()}`));
+    const found = Array.from({ length: count }, () => isKnown(`random-${crypto.randomUUID()}`));
     expect(new Set(await Promise.all(found))).toEqual(new Set([false]));
   }
 
