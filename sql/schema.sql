@@ -15,6 +15,8 @@ create table jobcast.batch_changes (
   constraint batch_changes_batch_id_fkey FOREIGN KEY (batch_id) REFERENCES jobcast.batches(id) ON DELETE CASCADE
 );
 CREATE CONSTRAINT TRIGGER _900_settle AFTER INSERT ON jobcast.batch_changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION jobcast.tg_batch_changes__settle();
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.batch_changes FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.batch_changes FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 comment on table jobcast.batch_changes is 'What open transactions will add to their batches when they commit; empty when nobody writes.';
 
 create table jobcast.batches (
@@ -58,6 +60,9 @@ END stored,
 );
 CREATE INDEX batches_by_created ON jobcast.batches USING btree (created_at DESC, id DESC);
 CREATE INDEX batches_by_owner ON jobcast.batches USING btree (owner_id, created_at DESC, id DESC);
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.batches FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.batches FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
+CREATE TRIGGER _200_assert_limits BEFORE INSERT OR UPDATE OF title ON jobcast.batches FOR EACH ROW EXECUTE FUNCTION jobcast.tg_batches__assert_limits();
 comment on column jobcast.batches.failed is 'Jobs that ended otherwise than completed: failed, cancelled or timeout.';
 comment on column jobcast.batches.progress_sum is 'The sum of the jobs'' progress; a job that ended counts as 100.';
 comment on column jobcast.batches.started is 'Jobs that are past queued.';
@@ -71,6 +76,8 @@ create table jobcast.credit_accounts (
   constraint credit_accounts_last_entry FOREIGN KEY (owner_id, last_entry, balance) REFERENCES jobcast.credit_transactions(owner_id, entry, balance_after),
   constraint empty_without_entries CHECK (last_entry IS NOT NULL OR balance = 0)
 );
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.credit_accounts FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.credit_accounts FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 CREATE TRIGGER _100_follow_the_ledger BEFORE UPDATE ON jobcast.credit_accounts FOR EACH ROW WHEN (new.owner_id <> old.owner_id OR new.last_entry IS NULL OR new.last_entry <= old.last_entry) EXECUTE FUNCTION jobcast.tg_credit_accounts__refuse();
 
 create table jobcast.credit_transactions (
@@ -106,8 +113,10 @@ END stored,
   constraint entry_positive CHECK (entry > 0),
   constraint first_entry_finds_nothing CHECK (entry > 1 OR balance_before = 0),
   constraint job_matches_kind CHECK ((kind = 'grant'::text) = (job_id IS NULL) AND (job_id IS NULL) = (attempt IS NULL)),
-  constraint kind_is_known CHECK (kind = ANY (ARRAY['charge'::text, 'refund'::text, 'grant'::text]))
+  constraint kind_is_known CHECK (kind = ANY (ARRAY['charge'::text, 'refund'::text, 'grant'::text])),
+  constraint reason_size CHECK (octet_length(reason) <= 4096) NOT VALID
 );
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.credit_transactions FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON jobcast.credit_transactions FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_credit_transactions__refuse();
 CREATE TRIGGER _200_move_accounts AFTER INSERT ON jobcast.credit_transactions REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_credit_transactions__move_accounts();
 comment on table jobcast.credit_transactions is 'The ledger: signed amounts, append-only. It outlives the jobs that it names.';
@@ -148,6 +157,7 @@ create table jobcast.jobs (
   updated_at timestamp with time zone not null default clock_timestamp(),
   started_at timestamp with time zone,
   finished_at timestamp with time zone,
+  bytes integer,
   constraint jobs_pkey PRIMARY KEY (id),
   constraint jobs_idempotency_key UNIQUE (owner_id, idempotency_key),
   constraint batch_of_the_same_owner FOREIGN KEY (batch_id, owner_id) REFERENCES jobcast.batches(id, owner_id),
@@ -171,9 +181,11 @@ CREATE INDEX jobs_by_owner_type ON jobcast.jobs USING btree (owner_id, type, cre
 CREATE INDEX jobs_by_owner_type_status ON jobcast.jobs USING btree (owner_id, type, status, created_at DESC, id DESC);
 CREATE INDEX jobs_by_status ON jobcast.jobs USING btree (status, created_at DESC, id DESC);
 CREATE INDEX jobs_by_type ON jobcast.jobs USING btree (type, created_at DESC, id DESC);
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.jobs FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 CREATE TRIGGER _100_on_delete BEFORE DELETE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_delete();
 CREATE TRIGGER _100_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_insert();
 CREATE TRIGGER _100_on_update BEFORE UPDATE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_update();
+CREATE TRIGGER _200_assert_limits BEFORE INSERT OR UPDATE OF title, params, metadata ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__assert_limits();
 CREATE TRIGGER _500_append_history_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
 CREATE TRIGGER _500_append_history_on_update AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
 CREATE TRIGGER _550_note_batch_changes_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__note_batch_changes();
@@ -181,6 +193,7 @@ CREATE TRIGGER _550_note_batch_changes_on_update AFTER UPDATE ON jobcast.jobs RE
 CREATE TRIGGER _600_charge AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__charge();
 CREATE TRIGGER _600_settle AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__settle();
 comment on column jobcast.jobs.attempt is 'Rises by one with every retry; say it in your updates so that a worker of an older attempt is refused.';
+comment on column jobcast.jobs.bytes is 'Of stage, message, counts, result and error as text; null where nothing was written since it is counted.';
 comment on column jobcast.jobs.request_hash is 'Of the request that made the job under its idempotency key: another request under that key is refused.';
 comment on column jobcast.jobs.timeout_extends is 'Whether any update of an unfinished job pushes timeout_at to timeout_seconds from then.';
 comment on column jobcast.jobs.version is 'Rises by one with every change of status, progress, stage, message, counts, result or error.';
@@ -217,11 +230,15 @@ create table jobcast.status_history (
   source text not null,
   xid xid8 not null default pg_current_xact_id(),
   occurred_at timestamp with time zone not null default clock_timestamp(),
+  bytes integer,
   constraint status_history_pkey PRIMARY KEY (job_id, version),
   constraint status_history_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobcast.jobs(id) ON DELETE CASCADE
 );
 CREATE INDEX status_history_by_xid ON jobcast.status_history USING btree (xid);
+CREATE TRIGGER _050_refuse_strangers BEFORE DELETE OR UPDATE ON jobcast.status_history FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.status_history FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 CREATE TRIGGER _900_ring AFTER INSERT ON jobcast.status_history REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_status_history__ring();
+comment on column jobcast.status_history.bytes is 'Of stage, message, counts, result and error as text, so that readers can stop in time; null in old rows.';
 comment on column jobcast.status_history.xid is 'The writing transaction. New to a reader means: not visible in the snapshot of its last read.';
 comment on table jobcast.status_history is 'Append-only: one row a version. Streams are read from here and from nowhere else.';
 
@@ -232,6 +249,8 @@ create table jobcast.webhook_deliveries (
   constraint webhook_deliveries_pkey PRIMARY KEY (job_id, webhook_id),
   constraint webhook_deliveries_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobcast.jobs(id) ON DELETE CASCADE
 );
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.webhook_deliveries FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.webhook_deliveries FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 
 CREATE OR REPLACE FUNCTION jobcast.apply_callback(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, webhook_id text DEFAULT NULL::text)
  RETURNS TABLE(applied boolean, problem text, job jobcast.jobs)
@@ -272,6 +291,34 @@ end
 $function$;
 comment on function jobcast.apply_callback(pg_catalog.uuid,pg_catalog.jsonb,integer,pg_catalog.text) is 'A delivery: whether it changed the job, and if not, why: JC001, JC002, JC003, duplicate, or null when it said nothing new.';
 
+CREATE OR REPLACE FUNCTION jobcast.assert_date(what text, at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if at < '0001-01-01 00:00:00+00' or at >= '10000-01-01 00:00:00+00' then
+    raise exception '% of a job is %: years have four digits', what, at using errcode = '22008';
+  end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.assert_limits(what text, bytes integer, value jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if assert_limits.bytes > jobcast.max_bytes() then
+    raise exception '% of a job are % bytes, of at most %', what, assert_limits.bytes, jobcast.max_bytes()
+      using errcode = '54000';
+  elsif assert_limits.bytes > 128 and jobcast.is_too_deep(value) then
+    raise exception '% of a job are nested more than 64 levels deep', what
+      using errcode = '23514', constraint = 'depth_of_json', schema = 'jobcast', table = 'jobs';
+  end if;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION jobcast.bell_lock()
  RETURNS bigint
  LANGUAGE sql
@@ -280,6 +327,16 @@ AS $function$
   select x'6a6f6263617374'::bigint -- "jobcast" in ASCII
 $function$;
 comment on function jobcast.bell_lock() is 'The advisory lock that every sleeping listener holds in shared mode; writers ring only while somebody sleeps.';
+
+CREATE OR REPLACE FUNCTION jobcast.bytes_of(stage text, message text, counts jsonb, result jsonb, error jsonb)
+ RETURNS integer
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select coalesce(octet_length(stage), 0) + coalesce(octet_length(message), 0)
+    + coalesce(octet_length(counts::text), 0) + coalesce(octet_length(result::text), 0)
+    + coalesce(octet_length(error::text), 0)
+$function$;
 
 CREATE OR REPLACE FUNCTION jobcast.cancel_batch(id uuid, message text DEFAULT NULL::text, source text DEFAULT NULL::text)
  RETURNS SETOF jobcast.jobs
@@ -338,6 +395,7 @@ $function$;
 CREATE OR REPLACE FUNCTION jobcast.create_batch(owner_id text, title text, jobs jsonb, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text)
  RETURNS jobcast.batches
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
@@ -383,6 +441,7 @@ begin
   return v_batch;
 end
 $function$;
+revoke EXECUTE on function jobcast.create_batch(text,text,jsonb,text,bytea,text) from public;
 comment on function jobcast.create_batch(pg_catalog.text,pg_catalog.text,pg_catalog.jsonb,pg_catalog.text,pg_catalog.bytea,pg_catalog.text) is 'A batch and its jobs in one statement: [{"type": ..., "title"?, "params"?, "metadata"?, "credits"?, "timeout_seconds"?, "timeout_extends"?}, ...].';
 
 CREATE OR REPLACE FUNCTION jobcast.create_job(owner_id text, type text, title text DEFAULT NULL::text, params jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, batch_id uuid DEFAULT NULL::uuid, timeout_seconds integer DEFAULT NULL::integer, timeout_extends boolean DEFAULT false, credits integer DEFAULT 0, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text)
@@ -443,15 +502,40 @@ CREATE OR REPLACE FUNCTION jobcast.estimate(status text, progress double precisi
 AS $function$
   -- Below one percent or one second the quotient says more about rounding than about the job.
   select case
-    when estimate.status = 'processing'
-      and estimate.progress >= 1 and estimate.progress < 100
-      and estimate.at - estimate.started_at >= interval '1 second'
-    then least(
-      round(extract(epoch from estimate.at - estimate.started_at)
-        * (100 - estimate.progress::numeric) / estimate.progress::numeric),
-      2147483647
-    )::integer
+    when estimate.status = 'processing' and estimate.progress >= 1 and estimate.progress < 100
+      and isfinite(estimate.started_at)
+    then case
+      when estimate.at - estimate.started_at >= interval '1 second'
+      then least(
+        round(extract(epoch from estimate.at - estimate.started_at)
+          * (100 - estimate.progress::numeric) / estimate.progress::numeric),
+        2147483647
+      )::integer
+    end
   end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.expire(ids uuid[])
+ RETURNS jobcast.jobs[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_expired jobcast.jobs[];
+begin
+  with expired as (
+    update jobcast.jobs j
+    set status = 'timeout',
+      error = jsonb_build_object('code', 'timeout', 'message', coalesce(
+        'The job was not done by ' || to_char(j.timeout_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '.',
+        'The job was not done in time.' -- a deadline of long ago may be none that can be written
+      ))
+    where j.id = any (ids)
+    returning j.*
+  )
+  select coalesce(array_agg(e::jobcast.jobs), '{}') into v_expired from expired e;
+  return v_expired;
+end
 $function$;
 
 CREATE OR REPLACE FUNCTION jobcast.expire_jobs(most integer DEFAULT 1000)
@@ -462,23 +546,38 @@ AS $function$
 #variable_conflict use_column
 declare
   v_source constant text := current_setting('jobcast.source', true);
+  v_overdue uuid[];
+  v_expired jobcast.jobs[];
+  v_id uuid;
 begin
+  v_overdue := array(
+    -- Locked jobs are being ended or reported on by somebody else right now. The time of the
+    -- statement is one value, which an index can be searched for; the clock's is not.
+    select j.id from jobcast.jobs j
+    where j.timeout_at <= statement_timestamp() and j.status in ('pending', 'queued', 'processing')
+    order by j.timeout_at
+    limit expire_jobs.most
+    for update skip locked
+  );
+  if cardinality(v_overdue) = 0 then
+    return;
+  end if;
   perform set_config('jobcast.source', 'sweeper', true);
-  return query
-    update jobcast.jobs j
-    set status = 'timeout',
-      error = jsonb_build_object('code', 'timeout', 'message', 'The job was not done by ' ||
-        to_char(j.timeout_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || '.')
-    where j.id in (
-      -- Locked jobs are being ended or reported on by somebody else right now.
-      select d.id from jobcast.jobs d
-      where d.timeout_at <= clock_timestamp() and d.status in ('pending', 'queued', 'processing')
-      order by d.timeout_at
-      limit expire_jobs.most
-      for update skip locked
-    )
-    returning j.*;
+  begin
+    v_expired := jobcast.expire(v_overdue);
+  exception when others then
+    -- One that cannot be ended is no reason to let the others wait.
+    v_expired := '{}';
+    foreach v_id in array v_overdue loop
+      begin
+        v_expired := v_expired || jobcast.expire(array[v_id]);
+      exception when others then
+        raise warning 'job % is overdue and cannot be ended: %', v_id, sqlerrm;
+      end;
+    end loop;
+  end;
   perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  return query select e.* from unnest(v_expired) e;
 end
 $function$;
 comment on function jobcast.expire_jobs(integer) is 'Ends overdue jobs as timeout, through the same rules as everybody: refund, history, stream.';
@@ -501,6 +600,7 @@ $function$;
 CREATE OR REPLACE FUNCTION jobcast.grant_credits(owner_id text, amount bigint, reason text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea)
  RETURNS jobcast.credit_transactions
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
@@ -573,10 +673,19 @@ AS $function$
   select status in ('completed', 'failed', 'cancelled', 'timeout')
 $function$;
 
+CREATE OR REPLACE FUNCTION jobcast.is_too_deep(value jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- Objects and arrays in 64 others: readers of JSON recurse, and some of them overflow.
+  select jsonb_path_exists(value, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
+$function$;
+
 CREATE OR REPLACE FUNCTION jobcast.lock_credit_accounts(owner_ids text[])
  RETURNS void
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
@@ -591,10 +700,18 @@ end
 $function$;
 revoke EXECUTE on function jobcast.lock_credit_accounts(text[]) from public;
 
+CREATE OR REPLACE FUNCTION jobcast.max_bytes()
+ RETURNS integer
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select 2097152
+$function$;
+comment on function jobcast.max_bytes() is 'Of title, params and metadata together, and of stage, message, counts, result and error together, as text.';
+
 CREATE OR REPLACE FUNCTION jobcast.post_credits(postings jsonb)
  RETURNS SETOF jobcast.credit_transactions
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
@@ -685,7 +802,6 @@ comment on function jobcast.retry_job(pg_catalog.uuid,pg_catalog.text,pg_catalog
 CREATE OR REPLACE FUNCTION jobcast.settle_batch_changes(batch_id uuid)
  RETURNS void
  LANGUAGE plpgsql
- SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
@@ -717,6 +833,7 @@ begin
   where b.id = settle_batch_changes.batch_id;
 end
 $function$;
+revoke EXECUTE on function jobcast.settle_batch_changes(uuid) from public;
 comment on function jobcast.settle_batch_changes(pg_catalog.uuid) is 'Adds what this transaction has noted about a batch to its counts, and locks it: so it is done at the commit.';
 
 CREATE OR REPLACE FUNCTION jobcast.source()
@@ -725,7 +842,7 @@ CREATE OR REPLACE FUNCTION jobcast.source()
  STABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-  select coalesce(nullif(current_setting('jobcast.source', true), ''), 'sql')
+  select coalesce(nullif(left(current_setting('jobcast.source', true), 255), ''), 'sql')
 $function$;
 comment on function jobcast.source() is 'Who writes: the setting jobcast.source of this transaction (api, callback, sweeper, ...), else sql.';
 
@@ -753,6 +870,32 @@ AS $function$
 $function$;
 comment on function jobcast.status_rank(pg_catalog.text) is 'A status may only be followed by one of the same or a higher rank; rank 3 is final.';
 
+CREATE OR REPLACE FUNCTION jobcast.tg__refuse_strangers()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- In a definer function the current user is the owner, and nowhere else is it anybody's to choose.
+  if not pg_has_role((select c.relowner from pg_class c where c.oid = tg_relid), 'USAGE') then
+    raise exception '% may not write to %.%: the functions of this schema do', current_user, tg_table_schema, tg_table_name
+      using errcode = '42501';
+  end if;
+  return null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION jobcast.tg__refuse_truncate()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  raise exception '%.% is not to be truncated: delete the jobs that have ended instead', tg_table_schema, tg_table_name
+    using errcode = 'JC005';
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION jobcast.tg_batch_changes__settle()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -760,6 +903,9 @@ CREATE OR REPLACE FUNCTION jobcast.tg_batch_changes__settle()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if tg_relid <> 'jobcast.batch_changes'::regclass then
+    raise exception 'this function is for triggers of jobcast.batch_changes' using errcode = '42501';
+  end if;
   -- The first note settles all of this transaction's, in the order of the batches, so that two
   -- transactions about the same batches cannot deadlock; the other notes find nothing left.
   perform jobcast.settle_batch_changes(c.batch_id)
@@ -767,6 +913,21 @@ begin
     select n.batch_id from jobcast.batch_changes n where n.xid = pg_current_xact_id() order by n.batch_id
   ) c;
   return null;
+end
+$function$;
+revoke EXECUTE on function jobcast.tg_batch_changes__settle() from public;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_batches__assert_limits()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if octet_length(new.title) > 1048576 then
+    raise exception 'the title of a batch is % bytes, of at most 1048576', octet_length(new.title)
+      using errcode = '54000';
+  end if;
+  return new;
 end
 $function$;
 
@@ -813,28 +974,48 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__append_history()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if tg_relid <> 'jobcast.jobs'::regclass then
+    raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
+  end if;
   if tg_op = 'INSERT' then
     insert into jobcast.status_history (
-      job_id, version, attempt, status, progress, stage, message, counts, result, error,
+      job_id, version, attempt, status, progress, stage, message, counts, result, error, bytes,
       estimated_seconds_remaining, source
     )
     select
-      a.id, a.version, a.attempt, a.status, a.progress, a.stage, a.message, a.counts, a.result, a.error,
+      a.id, a.version, a.attempt, a.status, a.progress, a.stage, a.message, a.counts, a.result, a.error, a.bytes,
       null, jobcast.source()
     from after a;
   else
     insert into jobcast.status_history (
-      job_id, version, attempt, status, progress, stage, message, counts, result, error,
+      job_id, version, attempt, status, progress, stage, message, counts, result, error, bytes,
       estimated_seconds_remaining, source
     )
     select
-      a.id, a.version, a.attempt, a.status, a.progress, a.stage, a.message, a.counts, a.result, a.error,
+      a.id, a.version, a.attempt, a.status, a.progress, a.stage, a.message, a.counts, a.result, a.error, a.bytes,
       jobcast.estimate(a.status, a.progress, a.started_at, a.updated_at), jobcast.source()
     from after a
     join before b on b.id = a.id
     where a.version <> b.version;
   end if;
   return null;
+end
+$function$;
+revoke EXECUTE on function jobcast.tg_jobs__append_history() from public;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__assert_limits()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_title constant integer := coalesce(octet_length(new.title), 0);
+  v_params constant integer := coalesce(octet_length(new.params::text), 0);
+  v_metadata constant integer := coalesce(octet_length(new.metadata::text), 0);
+begin
+  perform jobcast.assert_limits('title, params and metadata', v_title + v_params + v_metadata, new.params);
+  perform jobcast.assert_limits('title, params and metadata', v_metadata, new.metadata);
+  return new;
 end
 $function$;
 
@@ -845,6 +1026,9 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__charge()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if tg_relid <> 'jobcast.jobs'::regclass then
+    raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
+  end if;
   if exists (select from after where credits > 0) then
     perform jobcast.post_credits(jsonb_agg(
       jsonb_build_object(
@@ -858,6 +1042,7 @@ begin
   return null;
 end
 $function$;
+revoke EXECUTE on function jobcast.tg_jobs__charge() from public;
 
 CREATE OR REPLACE FUNCTION jobcast.tg_jobs__note_batch_changes()
  RETURNS trigger
@@ -866,6 +1051,9 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__note_batch_changes()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if tg_relid <> 'jobcast.jobs'::regclass then
+    raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
+  end if;
   if tg_op = 'INSERT' then
     if not exists (select from after where batch_id is not null) then
       return null;
@@ -913,6 +1101,7 @@ begin
   return null;
 end
 $function$;
+revoke EXECUTE on function jobcast.tg_jobs__note_batch_changes() from public;
 
 CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_delete()
  RETURNS trigger
@@ -937,6 +1126,9 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_insert()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if tg_relid <> 'jobcast.jobs'::regclass then
+    raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
+  end if;
   new.version := 1;
   new.attempt := 1;
   new.updated_at := new.created_at;
@@ -951,12 +1143,21 @@ begin
       from jobcast.job_types t where t.type = new.type;
     new.timeout_extends := coalesce(new.timeout_extends, false);
   end if;
+  perform jobcast.assert_date('created_at', new.created_at);
   if new.timeout_at is null and new.timeout_seconds is not null then
     new.timeout_at := new.created_at + make_interval(secs => new.timeout_seconds);
   end if;
+  if new.timeout_at = 'infinity' then
+    new.timeout_at := null; -- never
+  elsif new.timeout_at is not null then
+    perform jobcast.assert_date('timeout_at', new.timeout_at);
+  end if;
+  new.bytes := jobcast.bytes_of(new.stage, new.message, new.counts, new.result, new.error);
+  perform jobcast.assert_limits('stage, message, counts, result and error', new.bytes, new.result);
   return new;
 end
 $function$;
+revoke EXECUTE on function jobcast.tg_jobs__on_insert() from public;
 
 CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_update()
  RETURNS trigger
@@ -978,6 +1179,7 @@ begin
   new.updated_at := old.updated_at;
   new.started_at := old.started_at;
   new.finished_at := old.finished_at;
+  new.bytes := old.bytes;
 
   if v_retry then
     if old.status not in ('failed', 'cancelled', 'timeout')
@@ -1030,11 +1232,24 @@ begin
   if new.timeout_extends and new.timeout_seconds is not null and not jobcast.is_final(new.status) then
     new.timeout_at := v_now + make_interval(secs => new.timeout_seconds);
   end if;
+  if new.timeout_at is distinct from old.timeout_at then
+    if new.timeout_at = 'infinity' then
+      new.timeout_at := null; -- never
+    elsif new.timeout_at is not null then
+      perform jobcast.assert_date('timeout_at', new.timeout_at);
+    end if;
+  end if;
 
   if v_retry or (new.status, new.progress, new.stage, new.message, new.counts, new.result, new.error)
     is distinct from (old.status, old.progress, old.stage, old.message, old.counts, old.result, old.error) then
     new.version := old.version + 1;
     new.updated_at := v_now;
+    new.bytes := jobcast.bytes_of(new.stage, new.message, new.counts, new.result, new.error);
+    -- A value that is there already is no reason to refuse the end of its job.
+    if new.bytes > 128 and (new.stage, new.message, new.result, new.error)
+      is distinct from (old.stage, old.message, old.result, old.error) then
+      perform jobcast.assert_limits('stage, message, counts, result and error', new.bytes, new.result);
+    end if;
     return new;
   end if;
   if new is distinct from old then
@@ -1053,6 +1268,9 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__settle()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  if tg_relid <> 'jobcast.jobs'::regclass then
+    raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
+  end if;
   if exists (select from after where credits > 0) then
     perform jobcast.post_credits(jsonb_agg(
       jsonb_build_object(
@@ -1074,6 +1292,7 @@ begin
   return null;
 end
 $function$;
+revoke EXECUTE on function jobcast.tg_jobs__settle() from public;
 comment on function jobcast.tg_jobs__settle() is 'Refunds what failed, was cancelled or timed out, whoever ended it, and charges a retry again or refuses it.';
 
 CREATE OR REPLACE FUNCTION jobcast.tg_status_history__ring()
@@ -1081,9 +1300,15 @@ CREATE OR REPLACE FUNCTION jobcast.tg_status_history__ring()
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_is_owner boolean;
 begin
-  if not exists (select from inserted) then
-    return null;
+  select pg_has_role(c.relowner, 'USAGE') into v_is_owner
+    from pg_class c where c.oid = tg_relid and exists (select from inserted);
+  if v_is_owner is null then
+    return null; -- nothing was inserted
+  elsif not v_is_owner then
+    raise exception '% may not write history: a change of the job does', current_user using errcode = '42501';
   end if;
   -- A commit with a notification takes a lock for the whole cluster and holds it across the
   -- WAL flush, so ring only when a listener waits for the bell. The exclusive try succeeds only

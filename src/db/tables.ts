@@ -96,6 +96,10 @@ export interface JobcastJobs {
    */
   attempt: Generated<number>;
   batch_id: string | null;
+  /**
+   * Of stage, message, counts, result and error as text; null where nothing was written since it is counted.
+   */
+  bytes: number | null;
   counts: Json | null;
   created_at: Generated<Timestamp>;
   credits: Generated<number>;
@@ -151,6 +155,10 @@ export interface JobcastSigningKeys {
 
 export interface JobcastStatusHistory {
   attempt: number;
+  /**
+   * Of stage, message, counts, result and error as text, so that readers can stop in time; null in old rows.
+   */
+  bytes: number | null;
   counts: Json | null;
   error: Json | null;
   estimated_seconds_remaining: number | null;
