@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 import jwt from "jsonwebtoken";
-import { type Config, ConfigError, loadConfig } from "./config.ts";
+import { type Config, loadConfig } from "./config.ts";
 import { createLog, type Logger } from "./log.ts";
+import { ConfigError } from "./options.ts";
 import { type RunningServer, StartError, startServer } from "./server.ts";
 
 const EVERY_SCOPE = "jobs:create jobs:write jobs:read credits:grant stats:read";
@@ -9,7 +10,11 @@ const EVERY_SCOPE = "jobs:create jobs:write jobs:read credits:grant stats:read";
 /** Ctrl-C reaches us twice under npm: from the terminal, and from npm, which passes it on. */
 const SAME_SIGNAL_MS = 500;
 
+/** Aborts the start, too, whatever it waits for. */
+const stopping = new AbortController();
+
 run().catch((error: unknown) => {
+  if (stopping.signal.aborted) process.exit(0); // what had been started was stopped again
   const isExpected = error instanceof ConfigError || error instanceof StartError;
   console.error(isExpected ? error.message : error);
   process.exit(1);
@@ -22,9 +27,10 @@ async function run(): Promise<void> {
   const starting = startServer({
     config,
     log,
+    signal: stopping.signal,
     onFatal(err) {
       log.fatal({ err }, "jobcast cannot go on");
-      void end({ starting, code: 1, drainSeconds: 0 });
+      end({ starting, code: 1, drainSeconds: 0 });
     },
   });
   endOnSignal(starting, log);
@@ -48,7 +54,8 @@ function endOnSignal(starting: Promise<RunningServer>, log: Logger): void {
       if (firstAt === undefined) {
         firstAt = performance.now();
         log.info({ signal }, "stopping");
-        void end({ starting, code: 0 });
+        stopping.abort();
+        end({ starting, code: 0 });
       } else if (performance.now() - firstAt > SAME_SIGNAL_MS) {
         process.exit(1);
       }
@@ -56,20 +63,15 @@ function endOnSignal(starting: Promise<RunningServer>, log: Logger): void {
   }
 }
 
-/** Also in the middle of a start, which must come to its end first: it may have made a database. */
-async function end(how: {
-  starting: Promise<RunningServer>;
-  code: number;
-  drainSeconds?: number;
-}): Promise<void> {
+/** In the middle of a start it is run() that ends: with what had been started stopped again. */
+function end(how: { starting: Promise<RunningServer>; code: number; drainSeconds?: number }): void {
   const { starting, code, ...options } = how;
-  try {
-    const server = await starting;
-    await server.stop(options);
-    process.exit(code); // whatever may still be open
-  } catch {
-    // The start failed, which run() reports.
-  }
+  starting
+    .then((server) => server.stop(options))
+    .then(
+      () => process.exit(code), // whatever may still be open
+      () => undefined, // the start failed, which run() reports
+    );
 }
 
 /** What a developer sees: an address, a token, and lines to paste into one shell. */

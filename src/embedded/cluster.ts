@@ -28,13 +28,14 @@ export async function openCluster(
   home: string,
   binaries: PostgresBinaries,
   major: string,
+  signal?: AbortSignal,
 ): Promise<Cluster> {
   const dir = join(home, "postgres");
   const names = await readdir(home);
   for (const name of names.filter((each) => each.startsWith(UNFINISHED))) {
     await rm(join(home, name), { recursive: true, force: true, maxRetries: 3 });
   }
-  if (await isAbsentOrEmpty(dir)) await createCluster(home, dir, binaries);
+  if (await isAbsentOrEmpty(dir)) await createCluster(home, dir, binaries, signal);
   else await checkCluster(dir, major);
   const account = accountOf(await stat(dir));
   await assertReachable(dir, account);
@@ -87,7 +88,12 @@ async function checkCluster(dir: string, major: string): Promise<void> {
   }
 }
 
-async function createCluster(home: string, dir: string, binaries: PostgresBinaries) {
+async function createCluster(
+  home: string,
+  dir: string,
+  binaries: PostgresBinaries,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   assertHasName();
   const account = await postgresAccount();
   await assertReachable(home, account);
@@ -96,7 +102,7 @@ async function createCluster(home: string, dir: string, binaries: PostgresBinari
   try {
     await chmod(unfinished, 0o711);
     const staged = join(unfinished, "postgres");
-    await initialiseCluster(staged, join(unfinished, "password"), reachable);
+    await initialiseCluster(staged, join(unfinished, "password"), reachable, signal);
     await rmdir(dir).catch((error: unknown) => {
       if (systemCode(error) !== "ENOENT") throw error;
     });

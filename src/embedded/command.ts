@@ -20,6 +20,8 @@ export type RunOptions = {
   timeoutMs?: number;
   /** Puts it in a process group of its own, where Ctrl-C does not reach it. */
   detached?: boolean;
+  /** Kills it, too. */
+  signal?: AbortSignal | undefined;
 };
 
 // Not our own environment: PostgreSQL keeps the one it was started with, every server process can
@@ -35,7 +37,7 @@ const ENVIRONMENT = { PATH: "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", LC_A
 export function run(
   file: string,
   args: readonly string[],
-  { account, cwd, env, input, timeoutMs = 10_000, detached = false }: RunOptions = {},
+  { account, cwd, env, input, timeoutMs = 10_000, detached = false, signal }: RunOptions = {},
 ): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const fail = (cause: Error) => {
@@ -65,7 +67,13 @@ export function run(
       if (error.code !== "EPIPE") fail(error);
     });
     child.stdin.end(input);
-    child.on("close", (code) => resolve({ code, stdout, stderr }));
+    const kill = () => child.kill("SIGKILL");
+    if (signal?.aborted) kill();
+    signal?.addEventListener("abort", kill);
+    child.on("close", (code) => {
+      signal?.removeEventListener("abort", kill);
+      resolve({ code, stdout, stderr });
+    });
   });
 }
 

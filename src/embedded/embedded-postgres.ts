@@ -9,15 +9,14 @@ import { type Postmaster, startPostmaster, stopPostmaster } from "./postmaster.t
 import { findOrphan } from "./postmaster-pid.ts";
 import { watchPostmaster } from "./postmaster-watch.ts";
 import { openServerLog, type ServerLog } from "./server-log.ts";
-import { ensureDatabase, SERVICE_DATABASE } from "./service-database.ts";
+import { ensureDatabase, type ServiceUrls } from "./service-database.ts";
 
 const ELSEWHERE =
   "the user that PostgreSQL runs as could not get to the data directory, so the cluster lies " +
   "elsewhere and dataDir/postgres is a link to it";
 
-export type EmbeddedPostgres = {
-  /** `postgres://...` of the superuser on 127.0.0.1, database `jobcast` */
-  readonly url: string;
+/** `postgres://...` on 127.0.0.1, database `jobcast`: of its owner, and of the superuser. */
+export type EmbeddedPostgres = ServiceUrls & {
   /**
    * Resolves when PostgreSQL has stopped, within ten seconds at worst; at once if it has died. Safe
    * to call twice.
@@ -38,6 +37,8 @@ type EmbeddedPostgresOptions = {
   settings?: Record<string, string>;
   /** Called once, within two seconds, when PostgreSQL ends without `stop()` having been called. */
   onExit?: (reason: string) => void;
+  /** Gives up the start, whatever it waits for. */
+  signal?: AbortSignal;
 };
 
 /**
@@ -49,6 +50,7 @@ type EmbeddedPostgresOptions = {
 export async function startEmbeddedPostgres({
   settings = {},
   onExit,
+  signal,
   ...options
 }: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const dataDir = resolve(options.dataDir);
@@ -68,12 +70,13 @@ export async function startEmbeddedPostgres({
       options.log.info({ dataDir, cluster: join(home, "postgres") }, ELSEWHERE);
     }
     if (await isAbsentOrEmpty(join(home, "postgres"))) await forgetPassword(dataDir);
-    const cluster = await openCluster(home, binaries, major);
+    const cluster = await openCluster(home, binaries, major, signal);
+    signal?.throwIfAborted();
     const serverLog = await openServerLog(dataDir, cluster.account);
-    const how = { dataDir, settings, log: options.log };
-    const { postmaster, url } = await startServer(cluster, serverLog, how);
+    const how = { dataDir, settings, log: options.log, signal };
+    const { postmaster, ...urls } = await startServer(cluster, serverLog, how);
     const unwatch = watchPostmaster(postmaster, serverLog, onExit);
-    return { url, stop: createStop(postmaster, cluster, unwatch, release) };
+    return { ...urls, stop: createStop(postmaster, cluster, unwatch, release) };
   } catch (error) {
     release();
     throw explain(error, dataDir);
@@ -83,8 +86,11 @@ export async function startEmbeddedPostgres({
 async function startServer(
   cluster: Cluster,
   serverLog: ServerLog,
-  { dataDir, settings, log }: Required<Omit<EmbeddedPostgresOptions, "onExit">>,
-): Promise<{ postmaster: Postmaster; url: string }> {
+  how: Required<Omit<EmbeddedPostgresOptions, "onExit" | "signal">> & {
+    signal: AbortSignal | undefined;
+  },
+): Promise<ServiceUrls & { postmaster: Postmaster }> {
+  const { dataDir, settings, log, signal } = how;
   const orphan = await findOrphan(cluster);
   if (orphan) {
     log.warn({ pid: orphan.pid }, "taking over the PostgreSQL of a process that was killed");
@@ -93,21 +99,20 @@ async function startServer(
   const password = await loadPassword(dataDir, cluster);
   const urlFile = join(dataDir, "database-url");
   const lastPort = await readPort(urlFile);
-  const postmaster = await startPostmaster(cluster, serverLog, settings, lastPort);
+  const postmaster = await startPostmaster(cluster, serverLog, settings, lastPort, signal);
   const { pid, port } = postmaster;
   if (lastPort && port !== lastPort) {
     log.warn({ port, lastPort }, "the port of the last run is taken: PostgreSQL has another");
   }
-  const url = `postgres://postgres:${password}@127.0.0.1:${port}/${SERVICE_DATABASE}`;
   try {
-    await ensureDatabase(url, dataDir);
-    await writeSecret(urlFile, `${url}\n`, cluster);
+    const urls = await ensureDatabase({ port, password }, dataDir);
+    await writeSecret(urlFile, `${urls.url}\n`, cluster);
+    log.info({ pid, port, dataDir }, "embedded PostgreSQL is ready");
+    return { postmaster, ...urls };
   } catch (error) {
     await stopPostmaster(postmaster, cluster);
     throw error;
   }
-  log.info({ pid, port, dataDir }, "embedded PostgreSQL is ready");
-  return { postmaster, url };
 }
 
 function createStop(

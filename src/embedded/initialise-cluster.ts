@@ -20,6 +20,7 @@ export async function initialiseCluster(
   dir: string,
   passwordFile: string,
   { initdb }: PostgresBinaries,
+  signal?: AbortSignal,
 ): Promise<void> {
   await writeFile(passwordFile, randomBytes(24).toString("hex"));
   // Not left to the umask: under 077 the user postgres could not read what root wrote.
@@ -29,7 +30,7 @@ export async function initialiseCluster(
     await mkdir(dir, { mode: 0o700 });
     if (account) await chown(dir, account.uid, account.gid);
     const args = [`--pgdata=${dir}`, `--pwfile=${passwordFile}`, ...FLAGS];
-    const { code, stderr } = await run(initdb, args, { account, timeoutMs: 120_000 });
+    const { code, stderr } = await run(initdb, args, { account, timeoutMs: 120_000, signal });
     if (code !== 0) throw new Error(gist(stderr) || `initdb ended with code ${code}`);
   } catch (cause) {
     const said = cause instanceof Error ? cause.message : String(cause);

@@ -29,15 +29,17 @@ export async function startPostmaster(
   log: ServerLog,
   settings: Record<string, string>,
   wantedPort: number | undefined,
+  signal?: AbortSignal,
 ): Promise<Postmaster> {
   for (let attempt = 1; ; attempt++) {
     const port = attempt === 1 && wantedPort ? wantedPort : await freePort();
     await log.mark();
-    const output = await pgCtlStart(cluster, log, { ...settings, ...fixedSettings(port) });
+    const output = await pgCtlStart(cluster, log, { ...settings, ...fixedSettings(port) }, signal);
     if (output === undefined) {
       const process = await readPostmaster(cluster.dir);
       if (process) return { ...process, port };
     }
+    signal?.throwIfAborted();
     const complaints = (await log.complaints()) || output || "it ended at once";
     // A port that looked free may be taken by the time PostgreSQL binds it.
     if (attempt < PORT_ATTEMPTS && complaints.includes("TCP/IP sockets")) continue;
@@ -66,6 +68,7 @@ async function pgCtlStart(
   cluster: Cluster,
   log: ServerLog,
   settings: Record<string, string>,
+  signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
   const { dir, account, binaries } = cluster;
   const flags = Object.entries(settings).map(([name, value]) => `-c ${quote(`${name}=${value}`)}`);
@@ -78,6 +81,7 @@ async function pgCtlStart(
     cwd: dirname(log.file),
     env: { PGDATA: dir },
     timeoutMs: (START_SECONDS + 10) * 1_000,
+    signal,
   });
   if (code === 0) return undefined;
   // Still in recovery: a start that has failed must not succeed later behind our back.

@@ -124,10 +124,13 @@ describe("the process around it", () => {
 
   it.runIf(process.platform === "linux")("keeps its secrets from the database", async () => {
     const dataDir = copyOfTemplate();
-    const { url } = await startInChild(dataDir);
+    const { superuserUrl } = await startInChild(dataDir);
     const environment = `pg_read_binary_file('/proc/${postmasterPid(dataDir)}/environ')`;
 
-    const rows = await query(url, `select position('JWT'::bytea in ${environment}) as leak`);
+    const rows = await query(
+      superuserUrl,
+      `select position('not for PostgreSQL'::bytea in ${environment}) as leak`,
+    );
 
     expect(rows).toEqual([{ leak: 0 }]);
   });

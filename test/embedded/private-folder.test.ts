@@ -70,10 +70,10 @@ async function makePrivateClone() {
 describe("a data directory where only its own user may go", () => {
   it("has its cluster behind a link if that user is root, else in it", async () => {
     const dataDir = privateDataDir();
-    const { url } = await start(dataDir);
+    const { superuserUrl } = await start(dataDir);
 
     const [{ dir } = { dir: "" }] = await query<{ dir: string }>(
-      url,
+      superuserUrl,
       "select current_setting('data_directory') as dir",
     );
     const elsewhere = infos.filter(({ msg }) => msg.includes("elsewhere"));

@@ -78,7 +78,7 @@ export const postmasterPid = (dataDir: string) =>
 const REPOSITORY = new URL("../../", import.meta.url);
 
 /**
- * Starts it in a Node process of its own, which prints the URL and then does `then`.
+ * Starts it in a Node process of its own, which prints the URLs and then does `then`.
  *
  * @param clone where `src` lies
  */
@@ -92,7 +92,7 @@ export async function startInChild(dataDir: string, then = "", clone = REPOSITOR
     const postgres = await startEmbeddedPostgres({ dataDir: process.argv[1], log, settings });
     const keepAlive = setInterval(() => {}, 1000);
     ${then}
-    console.log(postgres.url);
+    console.log(postgres.url, postgres.superuserUrl);
   `;
   const child = spawn(process.execPath, ["--input-type=module", "-e", source, dataDir], {
     detached: true,
@@ -106,13 +106,13 @@ export async function startInChild(dataDir: string, then = "", clone = REPOSITOR
   const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
   const ended = once(child, "close");
   const line = async () => String((await within(lines.next(), 20_000, () => stderr)).value);
-  const url = await line();
+  const [url = "", superuserUrl = ""] = (await line()).split(" ");
   if (!url.startsWith("postgres:")) throw new Error(`the child did not start: ${stderr}`);
   const kill = async (signal: NodeJS.Signals) => {
     process.kill(child.pid ?? 0, signal);
     await within(ended, 10_000, "the child to end");
   };
-  return { child, url, line, kill, ended, stderr: () => stderr };
+  return { child, url, superuserUrl, line, kill, ended, stderr: () => stderr };
 }
 
 /** Makes the template before the tests of a file, and leaves nothing running after each. */

@@ -12,6 +12,7 @@ import {
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { migrate } from "../../src/db/migrate.ts";
 import { identify } from "../../src/embedded/process-identity.ts";
 import {
   children,
@@ -30,10 +31,11 @@ manageClusters();
 describe("the first start", () => {
   it("makes a private cluster that only this machine reaches, with a password", async () => {
     const dataDir = makeDir();
-    const { url } = await start(dataDir);
+    const { url, superuserUrl } = await start(dataDir);
 
-    const password = new URL(url).password;
-    expect(url).toMatch(/^postgres:\/\/postgres:[0-9a-f]{32,}@127\.0\.0\.1:\d+\/jobcast$/);
+    const password = new URL(superuserUrl).password;
+    expect(url).toMatch(/^postgres:\/\/jobcast:[0-9a-f]{32,}@127\.0\.0\.1:\d+\/jobcast$/);
+    expect(superuserUrl).toMatch(/^postgres:\/\/postgres:[0-9a-f]{32,}@127\.0\.0\.1:\d+\/jobcast$/);
     expect(readFileSync(join(dataDir, "postgres-password"), "utf8").trim()).toBe(password);
     expect(readFileSync(join(dataDir, "database-url"), "utf8").trim()).toBe(url);
     const modes = ["postgres", "postgres-password", "database-url", "postgres.log"].map(
@@ -44,7 +46,7 @@ describe("the first start", () => {
       ...["database-url", "owner.pid", "postgres", "postgres-password", "postgres.log"],
     ]);
     const [settings] = await query(
-      url,
+      superuserUrl,
       `select current_setting('listen_addresses') as listens,
               current_setting('unix_socket_directories') as sockets,
               current_setting('server_encoding') as encoding,
@@ -56,7 +58,17 @@ describe("the first start", () => {
       ...{ listens: "127.0.0.1", sockets: "", encoding: "UTF8", fsync: "off", locale: "C.UTF-8" },
       methods: ["scram-sha-256"],
     });
-    const wrong = url.replace(password, "password");
+    const [role] = await query(
+      url,
+      `select rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,
+              pg_get_userbyid(datdba) as owner
+       from pg_roles, pg_database where rolname = current_user and datname = current_database()`,
+    );
+    expect(role).toEqual({
+      ...{ rolsuper: false, rolcreatedb: false, rolcreaterole: false },
+      ...{ rolreplication: false, rolbypassrls: false, owner: "jobcast" },
+    });
+    const wrong = superuserUrl.replace(password, "password");
     await expect(query(wrong, "select 1")).rejects.toThrow("password authentication failed");
   });
 
@@ -113,6 +125,28 @@ describe("a later start", () => {
     expect(await query(url, "select 1 as one")).toEqual([{ one: 1 }]);
   });
 
+  it("hands what a superuser made over to the role of the service", async () => {
+    const dataDir = copyOfTemplate();
+    const before = await start(dataDir);
+    await migrate({ connectionString: before.superuserUrl });
+    await before.stop();
+
+    const { url } = await start(dataDir);
+
+    const owners = await query(
+      url,
+      `select distinct pg_get_userbyid(o.owner) as owner from (
+         select relowner from pg_class where relnamespace = 'jobcast'::regnamespace
+         union all select proowner from pg_proc where pronamespace = 'jobcast'::regnamespace
+         union all select nspowner from pg_namespace where nspname = 'jobcast'
+       ) o (owner)`,
+    );
+    expect(owners).toEqual([{ owner: "jobcast" }]);
+    const made = `select (jobcast.create_job('alice', 'x', credits => 2)).credits
+      from jobcast.grant_credits('alice', 5, 'top-up')`;
+    expect(await query(url, made)).toEqual([{ credits: 2 }]);
+  });
+
   it("makes another cluster when somebody has removed it, and nothing else", async () => {
     const dataDir = copyOfTemplate();
     rmSync(join(dataDir, "postgres"), { recursive: true });
@@ -127,7 +161,7 @@ describe("a later start", () => {
     const urls = await Promise.all([copyOfTemplate(), copyOfTemplate()].map((dir) => start(dir)));
 
     const found = await Promise.all(
-      urls.map(({ url }) => query<{ dir: string }>(url, "show data_directory")),
+      urls.map(({ superuserUrl }) => query<{ dir: string }>(superuserUrl, "show data_directory")),
     );
     expect(new Set(found.map((rows) => JSON.stringify(rows))).size).toBe(2);
   });
@@ -137,7 +171,10 @@ describe("a later start", () => {
 
     const postgres = await start(dataDir);
 
-    const rows = await query(postgres.url, "select current_setting('data_directory') as dir");
+    const rows = await query(
+      postgres.superuserUrl,
+      "select current_setting('data_directory') as dir",
+    );
     expect(rows).toEqual([{ dir: join(dataDir, "postgres") }]);
   });
 });
