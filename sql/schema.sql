@@ -246,13 +246,16 @@ create table jobcast.webhook_deliveries (
   job_id uuid not null,
   webhook_id text not null,
   received_at timestamp with time zone not null default clock_timestamp(),
+  signer text,
   constraint webhook_deliveries_pkey PRIMARY KEY (job_id, webhook_id),
   constraint webhook_deliveries_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobcast.jobs(id) ON DELETE CASCADE
 );
+CREATE UNIQUE INDEX webhook_deliveries_once_per_signer ON jobcast.webhook_deliveries USING btree (signer, webhook_id) WHERE (signer IS NOT NULL);
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.webhook_deliveries FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.webhook_deliveries FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
+comment on column jobcast.webhook_deliveries.signer is 'Names the secret that signed it, and is not the secret; null where a token of the job was enough.';
 
-CREATE OR REPLACE FUNCTION jobcast.apply_callback(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, webhook_id text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION jobcast.apply_callback(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, webhook_id text DEFAULT NULL::text, signer text DEFAULT NULL::text)
  RETURNS TABLE(applied boolean, problem text, job jobcast.jobs)
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -269,8 +272,21 @@ begin
     return;
   end if;
   if apply_callback.webhook_id is not null then
-    insert into jobcast.webhook_deliveries (job_id, webhook_id)
-      values (apply_callback.id, apply_callback.webhook_id)
+    if exists (
+      select from jobcast.webhook_deliveries d
+      where d.webhook_id = apply_callback.webhook_id
+        and (d.job_id = apply_callback.id or d.signer = apply_callback.signer)
+    ) then
+      return query select false, 'duplicate', v_before;
+      return;
+    end if;
+    if apply_callback.attempt is not null and apply_callback.attempt <> v_before.attempt then
+      -- Not claimed: it was for somebody else, who may yet get it.
+      return query select false, 'JC003', v_before;
+      return;
+    end if;
+    insert into jobcast.webhook_deliveries (job_id, webhook_id, signer)
+      values (apply_callback.id, apply_callback.webhook_id, apply_callback.signer)
       on conflict do nothing;
     if not found then
       return query select false, 'duplicate', v_before;
@@ -289,7 +305,7 @@ begin
     ) u;
 end
 $function$;
-comment on function jobcast.apply_callback(pg_catalog.uuid,pg_catalog.jsonb,integer,pg_catalog.text) is 'A delivery: whether it changed the job, and if not, why: JC001, JC002, JC003, duplicate, or null when it said nothing new.';
+comment on function jobcast.apply_callback(pg_catalog.uuid,pg_catalog.jsonb,integer,pg_catalog.text,pg_catalog.text) is 'A delivery: whether it changed the job, and if not, why: JC001, JC002, JC003, duplicate, or null when it said nothing new.';
 
 CREATE OR REPLACE FUNCTION jobcast.assert_date(what text, at timestamp with time zone)
  RETURNS void
@@ -423,15 +439,19 @@ begin
   )
   select
     create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(n.credits, 0),
-    n.timeout_seconds, coalesce(n.timeout_extends, false),
+    coalesce(n.timeout_seconds, n."timeoutSeconds"),
+    coalesce(n.timeout_extends, n."timeoutExtends", false),
     -- A microsecond apart, so that their order is the order of the call, whatever the clock does.
     v_batch.created_at + n.position * interval '1 microsecond'
   from rows from (
     jsonb_to_recordset(create_batch.jobs) as (
       type text, title text, params jsonb, metadata jsonb, credits integer,
-      timeout_seconds integer, timeout_extends boolean
+      timeout_seconds integer, timeout_extends boolean, "timeoutSeconds" integer, "timeoutExtends" boolean
     )
-  ) with ordinality n (type, title, params, metadata, credits, timeout_seconds, timeout_extends, position)
+  ) with ordinality n (
+    type, title, params, metadata, credits, timeout_seconds, timeout_extends, "timeoutSeconds", "timeoutExtends",
+    position
+  )
   order by n.position;
   perform set_config('jobcast.source', coalesce(v_source, ''), true);
   -- The counts are there at once, for whoever reads in this transaction. Only of this batch, which
@@ -708,6 +728,27 @@ AS $function$
   select 2097152
 $function$;
 comment on function jobcast.max_bytes() is 'Of title, params and metadata together, and of stage, message, counts, result and error together, as text.';
+
+CREATE OR REPLACE FUNCTION jobcast.newest_change(job_id uuid, version bigint, status text, progress double precision, started_at timestamp with time zone, updated_at timestamp with time zone, OUT source text, OUT estimated_seconds_remaining integer, OUT occurred_at timestamp with time zone)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- A worker need not be allowed to read history: what it wrote just now is known without.
+  if has_table_privilege('jobcast.status_history', 'select') then
+    select h.source, h.estimated_seconds_remaining, h.occurred_at
+      into source, estimated_seconds_remaining, occurred_at
+      from jobcast.status_history h
+      where h.job_id = newest_change.job_id and h.version = newest_change.version;
+  end if;
+  if occurred_at is null then
+    estimated_seconds_remaining := jobcast.estimate(status, progress, started_at, updated_at);
+    occurred_at := updated_at;
+  end if;
+end
+$function$;
+comment on function jobcast.newest_change(pg_catalog.uuid,bigint,pg_catalog.text,double precision,timestamp with time zone,timestamp with time zone) is 'Who wrote the present version of a job, when, and how long it will take from then on.';
 
 CREATE OR REPLACE FUNCTION jobcast.post_credits(postings jsonb)
  RETURNS SETOF jobcast.credit_transactions

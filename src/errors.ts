@@ -12,17 +12,27 @@ export const ERROR_CODES = [
   "job_conflict",
   "attempt_mismatch",
   "idempotency_key_in_use",
+  "locked",
+  "request_timeout",
   "payload_too_large",
   "unsupported_media_type",
   "idempotency_key_reused",
   "too_many_streams",
   "draining",
+  "overloaded",
   "database_unavailable",
   "keys_unavailable",
   "internal",
 ] as const;
 
 export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/** Those that say nothing of the request: the same one may be answered in a moment. */
+const PASSING: ReadonlySet<ErrorCode> = new Set([
+  "overloaded",
+  "database_unavailable",
+  "keys_unavailable",
+] as const);
 
 /** One field of a request that was wrong, by its path (`body.jobs.0.type`, `query.limit`). */
 export type FieldProblem = { readonly path: string; readonly message: string };
@@ -49,4 +59,10 @@ export class JobcastError extends Error {
     this.fields = options.fields;
     this.details = options.details;
   }
+}
+
+/** Whether it is worth trying again: what is no word of ours may be one of the database's. */
+export function isPassing(error: unknown): boolean {
+  if (error instanceof JobcastError) return PASSING.has(error.code);
+  return !(error instanceof TypeError || error instanceof RangeError);
 }

@@ -1,7 +1,8 @@
 export { ERROR_CODES, type ErrorCode, JobcastError } from "./errors.ts";
 export { createJobcast, type Jobcast, type JobcastOptions } from "./jobcast.ts";
-export { jobs } from "./jobs/jobs.ts";
+export { jobs, type NewJob } from "./jobs/jobs.ts";
 export type { Transaction } from "./jobs/transaction.ts";
+export { ConfigError } from "./options.ts";
 export type { Batch } from "./protocol/batch.ts";
 export type { StatusEvent } from "./protocol/event.ts";
 export type { Job, StoredJob, UpdateJob } from "./protocol/job.ts";

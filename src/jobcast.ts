@@ -1,54 +1,49 @@
 import type { Express } from "express";
+import { Lanes } from "./db/lanes.ts";
 import { migrate } from "./db/migrate.ts";
-import { createPool } from "./db/pool.ts";
 import { adoptRestoredHistory } from "./db/restore.ts";
 import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
 import type { Readiness } from "./http/health-routes.ts";
 import type { StatisticsSource } from "./http/stats-routes.ts";
 import { createLog, type Logger } from "./log.ts";
-import { STREAM_DEFAULTS } from "./protocol/stream-defaults.ts";
+import { type GivenOptions, parseOptions } from "./options.ts";
 import { createRoutes } from "./routes.ts";
 import { Hub } from "./stream/hub.ts";
 import { StreamRegistry, type StreamStatistics } from "./stream/registry.ts";
 
-/** Units and defaults are those of the environment variables of the same names: see .env.example. */
-export type JobcastOptions = {
-  readonly databaseUrl: string;
-  readonly listenDatabaseUrl?: string | undefined;
-  readonly feed?: "auto" | "bell" | "poll" | undefined;
-  readonly jwt: {
-    readonly secret?: string | undefined;
-    readonly jwksUrl?: string | undefined;
-    readonly issuer?: string | undefined;
-    readonly audience?: string | undefined;
-  };
-  readonly publicUrl?: string | undefined;
-  /** Of providers that sign their callbacks after Standard Webhooks, each with `whsec_` in front. */
-  readonly callbackSecrets?: readonly string[] | undefined;
-  readonly corsOrigins?: readonly string[];
-  /** Default: a log of its own on the standard output, from level `info` on. */
-  readonly log?: Logger;
-} & { readonly [Key in keyof typeof STREAM_DEFAULTS]?: number };
+/**
+ * Units and defaults are those of the environment variables of the same names: see .env.example.
+ * `log` defaults to one of its own on the standard output, from level `info` on.
+ */
+export type JobcastOptions = GivenOptions & { readonly log?: Logger };
 
 export type Jobcast = {
   /** Every route; it listens to nothing. */
   readonly app: Express;
-  /** Migrates, takes the first snapshot and begins to listen. Rejects when it cannot. */
-  start(): Promise<void>;
+  /**
+   * Migrates, takes the first snapshot and begins to listen. Rejects when it cannot, and when the
+   * signal aborts it or `stop` is called, at every moment.
+   */
+  start(options?: { signal?: AbortSignal }): Promise<void>;
   /** Not ready, no new streams, the open ones ended evenly over `ms`. */
   drain(ms: number): Promise<void>;
-  /** After the drain: the listener, then the pool. Safe to call twice, and without a start. */
+  /** After the drain: the listener, then the connections. Safe to call twice, and without a start. */
   stop(): Promise<void>;
   /** The streams and long polls that are open, and what became of those before. */
   statistics(): StreamStatistics;
 };
 
-/** Builds the parts that live, and ties them together. */
-export function createJobcast(given: JobcastOptions): Jobcast {
-  const options = { ...STREAM_DEFAULTS, corsOrigins: [], log: createLog("info"), ...given };
-  const { databaseUrl, log } = options;
-  const pool = createPool(databaseUrl, {
+/**
+ * Builds the parts that live, and ties them together.
+ * @throws {ConfigError} naming every option that is wrong
+ */
+export function createJobcast({ log = createLog("info"), ...given }: JobcastOptions): Jobcast {
+  const options = parseOptions(given);
+  const { databaseUrl } = options;
+  const lanes = new Lanes({
+    connectionString: databaseUrl,
+    size: options.databasePoolSize,
     onError: (err) => log.warn({ err }, "an idle database connection was lost"),
   });
   const hub = new Hub((err) => log.error({ err }, "a subscriber failed"));
@@ -58,12 +53,13 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     maxStreams: options.maxStreams,
     maxStreamsPerOwner: options.maxStreamsPerOwner,
     maxStreamMs: options.maxStreamSeconds * 1_000,
+    maxUnsentBytes: options.totalBufferBytes,
   });
   let changesRead = 0;
   const listener = createListener({
     connectionString: options.listenDatabaseUrl ?? databaseUrl,
     mode: options.feed === "poll" ? "poll" : "bell",
-    pool,
+    lane: lanes.service,
     onPage: ({ changes, snapshot }) => {
       changesRead += changes.length;
       hub.publish(changes, snapshot);
@@ -75,7 +71,8 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     },
     log,
   });
-  const sweeper = createSweeper(pool, log);
+  const sweeper = createSweeper(lanes.service, log);
+  const stopping = new AbortController();
   let phase: "new" | "started" | "draining" | "stopped" = "new";
 
   const statistics: StatisticsSource = {
@@ -83,37 +80,62 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     subscriptions: () => ({ topics: hub.topicCount, subscribers: hub.subscriberCount }),
     listener: () => listener.state(),
     changes: () => changesRead,
+    lanes: () => lanes.state(),
+    unsentBytes: () => registry.unsent.total,
   };
 
   async function adoptHistory(): Promise<void> {
-    const adopted = await adoptRestoredHistory(pool);
+    const adopted = await adoptRestoredHistory(lanes.service, stopping.signal);
     if (adopted > 0) log.warn({ adopted }, "history was restored from another cluster");
   }
 
   function readiness(): Readiness {
     const { isHealthy, ...listening } = listener.state();
-    return { ready: phase === "started" && isHealthy, phase, ...listening };
+    const connections = Object.values(lanes.state());
+    const database = connections.every((lane) => lane.isHealthy);
+    return { ready: phase === "started" && isHealthy && database, phase, database, ...listening };
   }
 
-  return {
-    app: createRoutes({
-      ...options,
-      pool,
-      hub,
-      registry,
-      readiness,
-      statistics,
-      epoch: () => listener.epoch,
-    }),
-    async start() {
-      const migrated = await migrate(pool);
+  async function start(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    // Whatever a step waits for: it rejects.
+    const giveUp = () => {
+      endParts().catch((err) => log.error({ err }, "the start was not ended in good order"));
+    };
+    signal.addEventListener("abort", giveUp);
+    try {
+      const migrated = await migrate({ connectionString: databaseUrl, signal, log });
       if (migrated.length > 0) log.info({ migrated }, "the database was migrated");
       await adoptHistory();
       await listener.start();
       registry.start();
       sweeper.start();
+      await lanes.start();
+      signal.throwIfAborted();
       phase = "started";
-    },
+    } finally {
+      signal.removeEventListener("abort", giveUp);
+    }
+  }
+
+  async function endParts(): Promise<void> {
+    // The connections with them: they cut what hangs, and the sweeper waits for its query.
+    await Promise.all([sweeper.stop(), listener.stop(), lanes.end()]);
+  }
+
+  return {
+    app: createRoutes({
+      ...options,
+      lanes,
+      hub,
+      registry,
+      readiness,
+      statistics,
+      epoch: () => listener.epoch,
+      log,
+    }),
+    start: ({ signal } = {}) =>
+      start(signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal),
     async drain(ms) {
       if (phase !== "stopped") phase = "draining";
       await registry.drain(ms);
@@ -121,9 +143,9 @@ export function createJobcast(given: JobcastOptions): Jobcast {
     async stop() {
       if (phase === "stopped") return;
       phase = "stopped";
+      stopping.abort(new Error("jobcast was stopped"));
       registry.stop();
-      // The pool with them: it cuts what hangs, and the sweeper waits for its query.
-      await Promise.all([sweeper.stop(), listener.stop(), pool.end()]);
+      await endParts();
     },
     statistics: () => registry.statistics(),
   };

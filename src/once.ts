@@ -1,8 +1,14 @@
 import { createHash } from "node:crypto";
 
-/** Tells whether two requests under one idempotency key are the same, whatever the order of their keys. */
-export function requestHash(request: object): Buffer {
-  return createHash("sha256").update(JSON.stringify(request, sortKeys)).digest();
+/**
+ * A request that counts once: said again by the same owner under the same key it gives back what the
+ * first one made, and is refused when its hash tells that it is another one.
+ */
+export type Once = { readonly key: string; readonly hash: Buffer };
+
+/** @param request what it says, whatever the order of its keys */
+export function once(key: string, request: object): Once {
+  return { key, hash: createHash("sha256").update(JSON.stringify(request, sortKeys)).digest() };
 }
 
 function sortKeys(_key: string, value: unknown): unknown {

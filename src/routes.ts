@@ -1,14 +1,13 @@
 import type { Express } from "express";
-import type { Pool } from "pg";
 import { pinoHttp } from "pino-http";
 import { createBatchReader } from "./db/batch-reader.ts";
 import { createBatchStore } from "./db/batches.ts";
 import { createCallbackStore } from "./db/callbacks.ts";
 import { createCreditStore } from "./db/credits.ts";
-import { createDatabase } from "./db/database.ts";
 import { createOwnerReader } from "./db/job-owners.ts";
 import { createJobReader } from "./db/job-reader.ts";
 import { createJobStore } from "./db/jobs.ts";
+import type { Lanes } from "./db/lanes.ts";
 import { createScopeReader } from "./db/scope-reader.ts";
 import { createSigningKey } from "./db/signing-key.ts";
 import { createApp } from "./http/app.ts";
@@ -16,6 +15,8 @@ import { createAuth } from "./http/auth/auth.ts";
 import { createStreamTokenMint } from "./http/auth/stream-token.ts";
 import type { JwtOptions } from "./http/auth/token-check.ts";
 import { createBatchesRouter } from "./http/batches-routes.ts";
+import { createBodyReader } from "./http/body.ts";
+import { BodyPlaces } from "./http/body-places.ts";
 import { createCallbackLinks } from "./http/callbacks/callback-token.ts";
 import { createCallbacksRouter } from "./http/callbacks/callbacks-routes.ts";
 import { createCreditsRouter } from "./http/credits-routes.ts";
@@ -33,7 +34,7 @@ import type { StreamRegistry } from "./stream/registry.ts";
 
 /** The parts that live, and the settings that the routes need; see JobcastOptions. */
 export type RoutesParts = {
-  readonly pool: Pool;
+  readonly lanes: Lanes;
   readonly hub: Hub;
   readonly registry: StreamRegistry;
   readonly readiness: () => Readiness;
@@ -42,22 +43,25 @@ export type RoutesParts = {
   readonly jwt: JwtOptions;
   readonly publicUrl?: string | undefined;
   readonly corsOrigins: readonly string[];
-  readonly callbackSecrets?: readonly string[] | undefined;
+  readonly callbackSecrets: readonly string[];
   readonly streamBufferBytes: number;
   readonly log: Logger;
 };
 
 /** Every route with the stores that it works with. */
 export function createRoutes(parts: RoutesParts): Express {
-  const { pool, statistics, publicUrl, corsOrigins, log } = parts;
-  const db = createDatabase(pool);
-  const jobs = createJobStore(db);
-  const streamTokenKey = createSigningKey(pool, "stream tokens");
-  const callbackKey = createSigningKey(pool, "callback tokens");
+  const { lanes, statistics, publicUrl, corsOrigins, log } = parts;
+  const jobs = createJobStore(lanes);
+  const ownReads = lanes.service.for({});
+  const streamTokenKey = createSigningKey(ownReads, "stream tokens");
+  const callbackKey = createSigningKey(ownReads, "callback tokens");
   const callbackLink = createCallbackLinks({ key: callbackKey, publicUrl });
+  const readBody = createBodyReader(new BodyPlaces());
+  const streamReads = lanes.streams.for({});
   return createApp({
     log,
     corsOrigins,
+    unsent: parts.registry.unsent,
     requestLog: pinoHttp({ ...requestLogOptions, logger: log }),
     auth: createAuth({ jwt: parts.jwt, streamTokenKey, publicUrl, corsOrigins, log }),
     routers: {
@@ -66,32 +70,41 @@ export function createRoutes(parts: RoutesParts): Express {
         createMetricsRouter(statistics),
         createDocsRouter({ publicUrl }),
         createCallbacksRouter({
-          callbacks: createCallbackStore(db),
+          callbacks: createCallbackStore(lanes),
           key: callbackKey,
-          secrets: parts.callbackSecrets ?? [],
+          secrets: parts.callbackSecrets,
+          readBody,
         }),
       ],
       streams: [
         createEventsRouter({
           hub: parts.hub,
           registry: parts.registry,
-          jobReader: createJobReader(pool),
-          scopeReader: createScopeReader(pool),
-          batchReader: createBatchReader(pool),
+          jobReader: createJobReader(streamReads),
+          scopeReader: createScopeReader(lanes.streams),
+          batchReader: createBatchReader(streamReads),
+          findOwners: createOwnerReader(lanes.streams),
           epoch: parts.epoch,
           bufferBytes: parts.streamBufferBytes,
           onError: (err) => log.warn({ err }, "a read for a stream failed; trying again"),
+          onFailure: (err) => log.error({ err }, "a stream failed"),
         }),
       ],
       api: [
         createStatsRouter(statistics),
-        createJobsRouter({ jobs, callbackLink, publicUrl }),
-        createJobUpdatesRouter({ jobs, publicUrl }),
-        createBatchesRouter({ batches: createBatchStore(db), callbackLink, publicUrl }),
-        createCreditsRouter({ credits: createCreditStore(db) }),
+        createJobsRouter({ jobs, callbackLink, readBody, publicUrl }),
+        createJobUpdatesRouter({ jobs, readBody, publicUrl }),
+        createBatchesRouter({
+          batches: createBatchStore(lanes),
+          callbackLink,
+          readBody,
+          publicUrl,
+        }),
+        createCreditsRouter({ credits: createCreditStore(lanes), readBody }),
         createStreamTokensRouter({
           mint: createStreamTokenMint(streamTokenKey),
-          findOwners: createOwnerReader(db),
+          findOwners: createOwnerReader(lanes.reads),
+          readBody,
         }),
       ],
     },

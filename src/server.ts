@@ -4,7 +4,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Config } from "./config.ts";
+import { type Config, optionsOf } from "./config.ts";
 import type { EmbeddedPostgres } from "./embedded/embedded-postgres.ts";
 import { createJobcast, type Jobcast } from "./jobcast.ts";
 import type { Logger } from "./log.ts";
@@ -12,6 +12,8 @@ import type { Logger } from "./log.ts";
 export type ServerOptions = {
   readonly config: Config;
   readonly log: Logger;
+  /** Gives up the start, at every moment. */
+  readonly signal: AbortSignal;
   /** The embedded PostgreSQL ended by itself. It is not restarted: stop, and end the process. */
   readonly onFatal: (error: Error) => void;
 };
@@ -55,7 +57,8 @@ type Stoppable = { name: string; stop(): Promise<void> };
  *
  * @throws {StartError}
  */
-export async function startServer({ config, log, onFatal }: ServerOptions): Promise<RunningServer> {
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { config, log, signal, onFatal } = options;
   const running: Stoppable[] = [];
   let stopping: Promise<void> | undefined;
 
@@ -67,9 +70,13 @@ export async function startServer({ config, log, onFatal }: ServerOptions): Prom
     const secret = await tokenSecret(config);
     const embedded = config.databaseUrl === undefined ? await startEmbedded() : undefined;
     const databaseUrl = config.databaseUrl ?? embedded?.url ?? "";
-    const jobcast = createJobcast({ ...config, databaseUrl, jwt: { ...config.jwt, secret }, log });
+    signal.throwIfAborted();
+    const jobcast = createJobcast({ ...optionsOf(config, { databaseUrl, secret }), log });
     running.push({ name: "jobcast", stop: () => jobcast.stop() });
-    await jobcast.start().catch((error: unknown) => fail("The database cannot be used: ", error));
+    await jobcast.start({ signal }).catch((error: unknown) => {
+      signal.throwIfAborted();
+      fail("The database cannot be used: ", error);
+    });
     const http = createServer(TIMEOUTS, jobcast.app);
     await listen(http, config);
     running.push({ name: "HTTP server", stop: () => closeHttp(http) });
@@ -89,6 +96,7 @@ export async function startServer({ config, log, onFatal }: ServerOptions): Prom
   } catch (error) {
     stopping = stopAll();
     await stopping;
+    if (signal.aborted) log.info("stopped");
     throw error;
   }
 
@@ -99,7 +107,11 @@ export async function startServer({ config, log, onFatal }: ServerOptions): Prom
       dataDir: config.dataDir,
       log,
       onExit: (reason) => !stopping && onFatal(new Error(reason)),
-    }).catch((error: unknown) => fail("", error));
+      signal,
+    }).catch((error: unknown) => {
+      signal.throwIfAborted();
+      return fail("", error);
+    });
     running.push({ name: "embedded PostgreSQL", stop: () => embedded.stop() });
     return embedded;
   }

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { CONFIG_KEYS, ConfigError, loadConfig } from "../src/config.ts";
+import { CONFIG_KEYS, loadConfig } from "../src/config.ts";
+import { ConfigError } from "../src/options.ts";
 
 const SECRET = "a-secret-of-at-least-32-bytes-really";
 
@@ -28,9 +29,11 @@ describe("the defaults", () => {
       jwt: {},
       callbackSecrets: [],
       corsOrigins: [],
+      databasePoolSize: 12,
       heartbeatSeconds: 15,
       retryMs: 2000,
       streamBufferBytes: 1_048_576,
+      totalBufferBytes: 134_217_728,
       maxStreams: 50_000,
       maxStreamsPerOwner: 100,
       maxStreamSeconds: 3600,
@@ -76,6 +79,8 @@ describe("what is set", () => {
       HEARTBEAT_SECONDS: "1",
       RETRY_MS: "100",
       STREAM_BUFFER_BYTES: "4096",
+      TOTAL_BUFFER_BYTES: "1048576",
+      DATABASE_POOL_SIZE: "4",
       MAX_STREAMS: "1",
       MAX_STREAMS_PER_OWNER: "2",
       MAX_STREAM_SECONDS: "3",
@@ -102,6 +107,8 @@ describe("what is set", () => {
       heartbeatSeconds: 1,
       retryMs: 100,
       streamBufferBytes: 4096,
+      totalBufferBytes: 1_048_576,
+      databasePoolSize: 4,
       maxStreams: 1,
       maxStreamsPerOwner: 2,
       maxStreamSeconds: 3,

@@ -24,6 +24,7 @@ function start(env: Record<string, string> = {}): Promise<RunningServer> {
   return startServer({
     config,
     log: createLog("silent"),
+    signal: new AbortController().signal,
     onFatal: (error) => {
       throw error;
     },

@@ -1,15 +1,21 @@
-import { sql } from "kysely";
-import type { CallbackPatch, CallbackReason, CallbackResult } from "../protocol/callback.ts";
+import type { CallbackReason, CallbackResult } from "../protocol/callback.ts";
 import { isFinal, type Status } from "../protocol/status.ts";
-import type { Database } from "./database.ts";
+import type { Lanes } from "./lanes.ts";
+import { theOne } from "./query.ts";
 
 export type Delivery = {
   readonly jobId: string;
-  readonly patch: CallbackPatch;
-  /** The attempt that it is about. Undefined: whichever is running. */
-  readonly attempt: number | undefined;
+  /** The body as it came, or as it can be kept: a JSON object as text. */
+  readonly body: string;
+  /** What it says of the job, but for the result: a JSON object as text. */
+  readonly patch: string;
+  /** Where in the body the result is. Undefined: it has none. */
+  readonly resultPath: readonly string[] | undefined;
+  readonly attempt: number;
   /** The provider's own number for it, the same when it is delivered again. */
   readonly webhookId: string | undefined;
+  /** Names the secret that it was signed with; undefined where a token was enough. */
+  readonly signer: string | undefined;
 };
 
 export type CallbackStore = {
@@ -21,17 +27,25 @@ type Outcome = { applied: boolean; problem: string | null; status: Status; versi
 
 const NO_SUCH_JOB = "JC002";
 
+/** Deliveries share their part of the connections, whoever's jobs they are for. */
+const OWNER = "callbacks of providers";
+
 /** What external providers write, through the same rules as every other writer. */
-export function createCallbackStore(db: Database): CallbackStore {
+export function createCallbackStore({ writes }: Pick<Lanes, "writes">): CallbackStore {
   return {
-    async apply({ jobId, patch, attempt, webhookId }) {
-      const { rows } = await sql<Outcome>`
-        select c.applied, c.problem, (c.job).status, (c.job).version
-        from jobcast.apply_callback(
-          ${jobId}, ${JSON.stringify(patch)}, ${attempt ?? null}, ${webhookId ?? null}
-        ) c`.execute(db);
-      const [outcome] = rows;
-      if (!outcome) throw new TypeError("a function that returns an outcome returned none");
+    async apply({ jobId, body, patch, resultPath, attempt, webhookId, signer }) {
+      const outcome = theOne(
+        await writes.for({ owner: OWNER, job: jobId })<Outcome>(
+          `select c.applied, c.problem, (c.job).status, (c.job).version
+           from jobcast.apply_callback(
+             $1,
+             $2::jsonb || case when $4::text[] is null then '{}'
+               else jsonb_build_object('result', $3::jsonb #> $4::text[]) end,
+             $5, $6, $7
+           ) c`,
+          [jobId, patch, body, resultPath ?? null, attempt, webhookId ?? null, signer ?? null],
+        ),
+      );
       if (outcome.problem === NO_SUCH_JOB) return undefined;
       const { applied, status, version } = outcome;
       return { jobId, status, version, applied, ...(!applied && { reason: reasonOf(outcome) }) };

@@ -1,15 +1,38 @@
-import type { Change, StatusEvent } from "../protocol/event.ts";
+import type { Change } from "../protocol/event.ts";
 import { nextXid, type Snapshot } from "../protocol/snapshot.ts";
+import type { Status } from "../protocol/status.ts";
+import { toIso } from "./moment.ts";
 
-/*
- * The readers of status_history are plain SQL: they need pg_snapshot functions and lateral joins
- * with several outputs, and run on sessions that no query builder should own.
+/**
+ * Rows of status_history as readers see them. They are bounded in bytes before they are read: a row
+ * comes with its values when these are small, and otherwise says how large they are, so that a page
+ * of any number of rows fits into memory; `change-values.ts` reads the rest.
  */
 
-/** The columns of a change, from `status_history h` and its `jobs j`. */
-export const CHANGE_COLUMNS = `
-  h.job_id, h.version, h.attempt, h.status, h.progress, h.stage, h.message, h.counts, h.result,
-  h.error, h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, j.owner_id, j.batch_id`;
+/** Up to this many bytes the values of a row come with it. */
+export const INLINE_BYTES = 8 * 1_024;
+
+/** Those of a row whose size nobody counted, because it was written before sizes were. */
+const COUNTED_BYTES = `coalesce(h.bytes, coalesce(octet_length(h.stage), 0) + coalesce(octet_length(h.message), 0)
+  + coalesce(octet_length(h.result::text), 0) + coalesce(octet_length(h.error::text), 0))`;
+
+/** The members of an event that may be of any size. */
+export const VALUES = ["stage", "message", "result", "error"] as const;
+export type Value = (typeof VALUES)[number];
+
+/**
+ * The columns of a change, from `status_history h` and its `jobs j`.
+ * @param isCareful leaves every value for later: one of them could not be read with the others
+ */
+export function changeColumns(isCareful = false): string {
+  const bytes = isCareful ? String(INLINE_BYTES + 1) : COUNTED_BYTES;
+  const values = VALUES.map(
+    (name) => `case when ${bytes} <= ${INLINE_BYTES} then h.${name} end as ${name}`,
+  );
+  return `h.job_id, h.version, h.attempt, h.status, h.progress, h.counts,
+    h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, j.owner_id, j.batch_id,
+    ${bytes} as bytes, ${values.join(", ")}`;
+}
 
 /**
  * Rows of status_history that the snapshot in parameter `$n` did not see; an index on xid finds them.
@@ -23,7 +46,7 @@ export function notVisibleIn(parameter: string): string {
 
 /** The newest transaction whose rows a statement sees; null when there are none. */
 export const NEWEST_XID =
-  "(select n.xid::text from jobcast.status_history n order by n.xid desc limit 1)";
+  "(select n.xid from jobcast.status_history n order by n.xid desc limit 1)";
 
 /**
  * The snapshot as far as the history goes: the same for every row that it could see, but without
@@ -35,51 +58,79 @@ export function upTo(newestXid: number | null, { xmin, xmax, xip }: Snapshot): S
   return { xmin: Math.min(xmin, end), xmax: end, xip: xip.filter((xid) => xid < end) };
 }
 
+/** JSON in it is PostgreSQL's text of it, and so are moments. */
 export type ChangeRow = {
-  job_id: string;
-  version: number;
-  attempt: number;
-  status: StatusEvent["status"];
-  progress: number;
-  stage: string | null;
-  message: string | null;
-  counts: StatusEvent["counts"];
-  result: StatusEvent["result"];
-  error: StatusEvent["error"];
-  estimated_seconds_remaining: number | null;
-  source: string;
-  xid: string;
-  occurred_at: Date;
-  owner_id: string;
-  batch_id: string | null;
+  readonly job_id: string;
+  readonly version: number;
+  readonly attempt: number;
+  readonly status: Status;
+  readonly progress: number;
+  readonly stage: string | null;
+  readonly message: string | null;
+  readonly counts: string | null;
+  readonly result: string | null;
+  readonly error: string | null;
+  readonly estimated_seconds_remaining: number | null;
+  readonly source: string;
+  readonly xid: number;
+  readonly occurred_at: string;
+  readonly owner_id: string;
+  readonly batch_id: string | null;
+  /** Of its values as text. */
+  readonly bytes: number;
+  /** What it has and is not here: nobody could read it, or nobody should. */
+  readonly omitted?: readonly Value[];
 };
-
-export function toChange(row: ChangeRow): Change {
-  return {
-    event: {
-      jobId: row.job_id,
-      version: row.version,
-      attempt: row.attempt,
-      status: row.status,
-      progress: row.progress,
-      stage: row.stage,
-      message: row.message,
-      counts: row.counts,
-      result: row.result,
-      error: row.error,
-      batchId: row.batch_id,
-      estimatedSecondsRemaining: row.estimated_seconds_remaining,
-      source: row.source,
-      occurredAt: row.occurred_at.toISOString(),
-    },
-    ownerId: row.owner_id,
-    xid: Number(row.xid),
-  };
-}
 
 /** A row of a left join whose right side, the change, may be missing. */
 export type MaybeChangeRow<Extra> = Extra & (ChangeRow | { job_id: null });
 
 export function hasChange<Extra>(row: MaybeChangeRow<Extra>): row is Extra & ChangeRow {
   return row.job_id !== null;
+}
+
+/** Whether the values came with the row. */
+export function isWhole({ bytes }: ChangeRow): boolean {
+  return bytes <= INLINE_BYTES;
+}
+
+/** @param row with its values */
+export function toChange(row: ChangeRow): Change {
+  return {
+    jobId: row.job_id,
+    version: row.version,
+    status: row.status,
+    ownerId: row.owner_id,
+    batchId: row.batch_id,
+    xid: row.xid,
+    json: `{${eventMembers(row)}${omission(row.omitted)}}`,
+  };
+}
+
+/** What an event and a job have in common, as the members of a JSON object. */
+export function eventMembers(row: Omit<ChangeRow, "xid" | "owner_id" | "bytes">): string {
+  const { job_id, version, attempt, counts, result, error, batch_id } = row;
+  return (
+    `"jobId":"${job_id}","version":${version},"attempt":${attempt}` +
+    `,"status":${quote(row.status)},"progress":${percent(row.progress)}` +
+    `,"stage":${quote(row.stage)},"message":${quote(row.message)}` +
+    `,"counts":${counts},"result":${result},"error":${error}` +
+    `,"batchId":${batch_id === null ? null : `"${batch_id}"`}` +
+    `,"estimatedSecondsRemaining":${row.estimated_seconds_remaining}` +
+    `,"source":${quote(row.source)},"occurredAt":"${toIso(row.occurred_at)}"`
+  );
+}
+
+/** The member that names what is left out, if anything is. */
+export function omission(names: readonly string[] = []): string {
+  return names.length === 0 ? "" : `,"omitted":${JSON.stringify(names)}`;
+}
+
+export function quote(text: string | null): string {
+  return text === null ? "null" : JSON.stringify(text);
+}
+
+/** A history that was written around the rules may hold what no JSON can. */
+function percent(progress: number): number {
+  return Number.isFinite(progress) ? progress : progress > 0 ? 100 : 0;
 }

@@ -1,10 +1,9 @@
-import { createHash } from "node:crypto";
-import { Socket } from "node:net";
-import pg from "pg";
 import type { Change } from "../protocol/event.ts";
 import { formatSnapshot, parseSnapshot, type Snapshot } from "../protocol/snapshot.ts";
+import { readWhole } from "./change-values.ts";
 import {
-  CHANGE_COLUMNS,
+  type ChangeRow,
+  changeColumns,
   hasChange,
   type MaybeChangeRow,
   NEWEST_XID,
@@ -12,18 +11,18 @@ import {
   toChange,
   upTo,
 } from "./changes.ts";
-import { connectionConfig } from "./pool.ts";
+import { DatabaseClient } from "./client.ts";
+import { readEpoch } from "./epoch.ts";
+import { holdersOfBell } from "./lock-holders.ts";
+import { type Query, theOne } from "./query.ts";
 
 /** More than a live read ever holds; a longer catch-up is read in pages of this size. */
-const PAGE = 2_000;
-
-/** A live read that takes longer is a dead connection, not a slow one. */
-const READ_TIMEOUT_MS = 5_000;
+const PAGE = 1_000;
 
 /** The first page of a catch-up sorts everything that was missed. */
-const CATCH_UP_TIMEOUT_MS = 120_000;
+const CATCH_UP_MS = 120_000;
 
-/** One page of what became visible. */
+/** One page of what became visible: a megabyte, or one row. */
 export type FeedPage = {
   readonly changes: readonly Change[];
   /** What was read with the last page: the next `since`. */
@@ -38,8 +37,11 @@ export type FeedSession = {
   /** Settles when the connection is gone, for whatever reason. */
   readonly closed: Promise<void>;
   currentSnapshot(): Promise<Snapshot>;
-  /** Everything that committed since, each job's versions ascending. */
-  read(since: Snapshot): AsyncGenerator<FeedPage>;
+  /**
+   * Everything that committed since, each job's versions ascending.
+   * @param isCareful reads every row by itself, because one of them cannot be read with the others
+   */
+  read(since: Snapshot, isCareful?: boolean): AsyncGenerator<FeedPage>;
   /**
    * Takes the sleepers' lock in shared mode: whoever writes from now on rings.
    * @returns the id below which writers may not ring, because they looked before; undefined when
@@ -47,146 +49,169 @@ export type FeedSession = {
    */
   lockBell(): Promise<number | undefined>;
   unlockBell(): Promise<void>;
+  /** Who holds that lock against us, for a log. */
+  bellHolders(): Promise<string>;
   /** At once, without a goodbye: the peer may be gone. */
   destroy(): void;
 };
 
-/** OFFSET keeps the planner from a join for which it would read all jobs, a page being 2,000 rows. */
-const NEW_CHANGES = `
-  select ${CHANGE_COLUMNS}
-  from jobcast.status_history h
-  cross join lateral (select owner_id, batch_id from jobcast.jobs where id = h.job_id offset 0) j
-  where ${notVisibleIn("$1")}
-  order by h.job_id, h.version`;
+export type FeedSessionOptions = {
+  readonly connectionString: string;
+  /** Ends the session at once, also while it is being opened. */
+  readonly signal: AbortSignal;
+  /** Reads the values of large rows, which a live read does not wait for. */
+  readonly readValues: Query;
+};
+
+/** OFFSET keeps the planner from a join for which it would read all jobs, a page being many rows. */
+function newChanges(isCareful: boolean): string {
+  return `
+    select ${changeColumns(isCareful)}
+    from jobcast.status_history h
+    cross join lateral (select owner_id, batch_id from jobcast.jobs where id = h.job_id offset 0) j
+    where ${notVisibleIn("$1")}
+    order by h.job_id, h.version`;
+}
 
 /** The statement's own snapshot comes with its rows, also when there are none. */
-const READ = `
-  select s.snapshot, c.*
-  from (select pg_current_snapshot()::text as snapshot) s
-  left join lateral (${NEW_CHANGES} limit ${PAGE + 1}) c on true`;
+function readLive(isCareful: boolean): string {
+  return `
+    select s.snapshot, c.*
+    from (select pg_current_snapshot()::text as snapshot) s
+    left join lateral (${newChanges(isCareful)} limit ${PAGE + 1}) c on true`;
+}
 
-/**
- * Settings of a session that sleeps: it is idle for seconds, and the xid index is always right
- * here, while the statistics of a table that only grows lag behind.
- */
-const SETTINGS = "set idle_session_timeout = 0; set enable_seqscan = off";
-
-/**
- * Opens the session that the feed reads with.
- * @param signal ends the session at once, also while it is being opened
- */
-export async function openFeedSession(
-  connectionString: string,
-  signal: AbortSignal,
-): Promise<FeedSession> {
+/** Opens the session that the feed reads with. */
+export async function openFeedSession(options: FeedSessionOptions): Promise<FeedSession> {
+  const { connectionString, signal, readValues } = options;
   signal.throwIfAborted();
-  const socket = new Socket({ signal });
-  const client = new pg.Client({
-    ...connectionConfig(connectionString, "jobcast feed"),
-    query_timeout: READ_TIMEOUT_MS,
-    stream: () => socket,
+  const client = new DatabaseClient({
+    connectionString,
+    name: "jobcast feed",
+    work: "feed",
+    signal,
   });
   const closed = new Promise<void>((resolve) => {
     client.once("end", resolve);
-    client.on("error", () => resolve()); // the query that hit it rejects as well
+    client.once("error", () => resolve());
   });
   try {
     await client.connect();
-    const epoch = await readEpoch(client);
-    return { epoch, closed, ...statements(client), destroy: () => socket.destroy() };
+    await client.prepare();
+    const epoch = await readEpoch((text, values) => client.run(text, values));
+    return { epoch, closed, ...statements(client, readValues), destroy: () => client.destroy() };
   } catch (error) {
-    socket.destroy();
+    client.destroy();
     throw error;
   }
 }
 
-function statements(client: pg.Client): Omit<FeedSession, "epoch" | "closed" | "destroy"> {
+function statements(
+  client: DatabaseClient,
+  readValues: Query,
+): Omit<FeedSession, "epoch" | "closed" | "destroy"> {
   let isFirstRead = true;
   return {
     async currentSnapshot() {
-      const { rows } = await client.query(
-        `select pg_current_snapshot()::text as snapshot, ${NEWEST_XID} as newest`,
+      const { snapshot, newest } = theOne(
+        await client.run<{ snapshot: string; newest: number | null }>(
+          `select pg_current_snapshot()::text as snapshot, ${NEWEST_XID} as newest`,
+        ),
       );
-      const { snapshot, newest } = rows[0];
-      return upTo(newest === null ? null : Number(newest), parseSnapshot(snapshot));
+      return upTo(newest, parseSnapshot(snapshot));
     },
-    async *read(since) {
+
+    async *read(since, isCareful = false) {
       // Nobody knows how much a new session missed, and a live read is not given the time for much.
-      if (isFirstRead) {
-        yield* readPages(client, since);
-        isFirstRead = false;
-        return;
+      if (!isFirstRead) {
+        const rows = await client.run<MaybeChangeRow<{ snapshot: string }>>(readLive(isCareful), [
+          formatSnapshot(since),
+        ]);
+        if (rows.length <= PAGE) {
+          const changed = rows.filter(hasChange);
+          const end = endOfRead(newestXid(since, changed), rows[0]?.snapshot ?? "");
+          yield* withEnd(readWhole(changed, readValues), end);
+          return;
+        }
       }
-      const parameter = formatSnapshot(since);
-      const { rows } = await client.query<MaybeChangeRow<{ snapshot: string }>>(READ, [parameter]);
-      if (rows.length > PAGE) {
-        yield* readPages(client, since);
-        return;
-      }
-      const changes = rows.filter(hasChange).map(toChange);
-      yield { changes, ...endOfRead(newestXid(since, changes), rows[0]?.snapshot ?? "") };
+      yield* catchUp(client, since, isCareful, readValues);
+      isFirstRead = false;
     },
+
     async lockBell() {
-      const { rows } = await client.query(
-        "select pg_try_advisory_lock_shared(jobcast.bell_lock()) as is_locked",
+      const { is_locked } = theOne(
+        await client.run<{ is_locked: boolean }>(
+          "select pg_try_advisory_lock_shared(jobcast.bell_lock()) as is_locked",
+        ),
       );
-      if (!rows[0].is_locked) return undefined;
-      // Not before: through a transaction pooler, which the bell rules out, they would be others'.
-      await client.query(SETTINGS);
+      if (!is_locked) return undefined;
       // An id of our own is above that of everybody who may have looked before. The end of a
       // snapshot is not: it leaves out those that run and are newer than the last that ended.
-      const own = await client.query("select pg_current_xact_id()::text as xid");
-      return Number(own.rows[0].xid);
+      const own = theOne(await client.run<{ xid: number }>("select pg_current_xact_id() as xid"));
+      return own.xid;
     },
+
     async unlockBell() {
-      await client.query("select pg_advisory_unlock_shared(jobcast.bell_lock())");
+      await client.run("select pg_advisory_unlock_shared(jobcast.bell_lock())");
     },
+
+    bellHolders: () => holdersOfBell((text, values) => client.run(text, values)),
   };
 }
 
-function newestXid(since: Snapshot, changes: readonly Change[]): number {
+type End = Required<Omit<FeedPage, "changes">>;
+
+function newestXid(since: Snapshot, changes: readonly ChangeRow[]): number {
   return changes.reduce((newest, { xid }) => Math.max(newest, xid), since.xmax - 1);
 }
 
-function endOfRead(newest: number, text: string): Required<Omit<FeedPage, "changes">> {
+function endOfRead(newest: number, text: string): End {
   const snapshot = parseSnapshot(text);
   return { snapshot: upTo(newest, snapshot), endedBelow: snapshot.xmin };
 }
 
-/** After a long absence: one snapshot, read in pages, so that memory stays bounded. */
-async function* readPages(client: pg.Client, since: Snapshot): AsyncGenerator<FeedPage> {
-  const query = (text: string, values?: string[]) =>
-    client.query({ text, values, query_timeout: CATCH_UP_TIMEOUT_MS } as pg.QueryConfig);
-  await client.query(
-    "begin isolation level repeatable read read only; set local statement_timeout = 0",
-  );
-  try {
-    const { rows } = await client.query("select pg_current_snapshot()::text as snapshot");
-    await query(`declare changes no scroll cursor for ${NEW_CHANGES}`, [formatSnapshot(since)]);
-    for (let newest = since.xmax - 1; ; ) {
-      const page = await query(`fetch ${PAGE} from changes`);
-      const changes = page.rows.map(toChange);
-      newest = Math.max(newest, newestXid(since, changes));
-      if (changes.length < PAGE) {
-        yield { changes, ...endOfRead(newest, rows[0].snapshot) };
-        return;
-      }
-      yield { changes };
-    }
-  } finally {
-    await client.query("commit");
+/** The pages of those rows, the last of which, maybe an empty one, says what was read. */
+async function* withEnd(
+  pages: AsyncIterable<readonly ChangeRow[]>,
+  end: End,
+): AsyncGenerator<FeedPage> {
+  let last: readonly ChangeRow[] = [];
+  for await (const rows of pages) {
+    if (last.length > 0) yield { changes: last.map(toChange) };
+    last = rows;
   }
+  yield { changes: last.map(toChange), ...end };
 }
 
-/**
- * Cluster, timeline and database in one short word. A standby cannot tell its timeline this way
- * and answers with an error, which is right: LISTEN does not work there either.
- */
-async function readEpoch(client: pg.Client): Promise<string> {
-  const { rows } = await client.query(`
-    select system_identifier::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
-      || (select oid from pg_database where datname = current_database()) as database
-    from pg_control_system()`);
-  const digest = createHash("sha256").update(rows[0].database).digest();
-  return digest.readUIntBE(0, 4).toString(36);
+/** After a long absence: one snapshot, read in pages, so that memory stays bounded. */
+async function* catchUp(
+  client: DatabaseClient,
+  since: Snapshot,
+  isCareful: boolean,
+  readValues: Query,
+): AsyncGenerator<FeedPage> {
+  await client.begin("begin isolation level repeatable read read only");
+  try {
+    await client.send(`set local statement_timeout = ${CATCH_UP_MS - 5_000}`);
+    const { snapshot } = theOne(
+      await client.send<{ snapshot: string }>("select pg_current_snapshot()::text as snapshot"),
+    );
+    await client.send(
+      `declare changes no scroll cursor for ${newChanges(isCareful)}`,
+      [formatSnapshot(since)],
+      CATCH_UP_MS,
+    );
+    for (let newest = since.xmax - 1; ; ) {
+      const rows = await client.send<ChangeRow>(`fetch ${PAGE} from changes`, [], CATCH_UP_MS);
+      newest = Math.max(newest, newestXid(since, rows));
+      const pages = readWhole(rows, readValues);
+      if (rows.length < PAGE) {
+        yield* withEnd(pages, endOfRead(newest, snapshot));
+        return;
+      }
+      for await (const page of pages) yield { changes: page.map(toChange) };
+    }
+  } finally {
+    await client.send("commit").catch(() => client.destroy());
+  }
 }

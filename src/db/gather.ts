@@ -12,7 +12,8 @@ type Waiting<Key, Answer> = {
  * A read always begins after it was asked for: a subscriber that subscribed first cannot miss a
  * commit in between.
  *
- * @param load answers for the keys, in their order
+ * @param load answers for the keys, in their order; for the first of them, at least one, when all
+ *   would be too much to hold: the others are asked for again
  * @param options.maxKeys keys of one query
  * @param options.nameOf keys of one name share their answer
  */
@@ -21,7 +22,7 @@ export function gather<Key, Answer>(
   options: { readonly maxKeys: number; readonly nameOf: (key: Key) => string },
 ): (key: Key) => Promise<Answer> {
   const { maxKeys, nameOf } = options;
-  const waiting = new Map<string, Waiting<Key, Answer>>();
+  let waiting = new Map<string, Waiting<Key, Answer>>();
   let running = 0;
 
   function takeNext(): Waiting<Key, Answer>[] {
@@ -34,17 +35,32 @@ export function gather<Key, Answer>(
     return reads;
   }
 
+  /** Before those who came later; who asked for the same meanwhile may have the same answer. */
+  function putBack(reads: readonly Waiting<Key, Answer>[]): void {
+    const later = waiting;
+    waiting = new Map(reads.map((read) => [nameOf(read.key), read]));
+    for (const [name, read] of later) {
+      const earlier = waiting.get(name);
+      if (earlier) earlier.askers.push(...read.askers);
+      else waiting.set(name, read);
+    }
+  }
+
   function run(): void {
-    while (running < MAX_QUERIES && waiting.size > 0) void answer(takeNext());
+    while (running < MAX_QUERIES && waiting.size > 0) {
+      // It rejects nobody but those who asked.
+      answer(takeNext()).catch(() => undefined);
+    }
   }
 
   async function answer(reads: readonly Waiting<Key, Answer>[]): Promise<void> {
     running += 1;
     try {
       const answers = await load(reads.map(({ key }) => key));
-      for (const [index, { askers }] of reads.entries()) {
+      for (const [index, { askers }] of reads.slice(0, answers.length).entries()) {
         for (const { resolve } of askers) resolve(answers[index] as Answer);
       }
+      putBack(reads.slice(answers.length));
     } catch (error) {
       for (const { askers } of reads) for (const { reject } of askers) reject(error);
     } finally {

@@ -1,10 +1,9 @@
-import { sql } from "kysely";
-import type { StoredJob } from "../protocol/job.ts";
+import type { JobText } from "../protocol/job.ts";
 import type { Status } from "../protocol/status.ts";
-import type { Database } from "./database.ts";
-import { type JobRow, jobsWithNewestChange, NEWEST_CHANGE, toStoredJob } from "./job-row.ts";
+import { type JobRow, jobColumns, LISTED_BYTES, PRESENT_CHANGE, toJobText } from "./job-row.ts";
+import { type Query, theOne } from "./query.ts";
 
-/** A job's place in the list. The moment keeps its microseconds, which a Date would lose. */
+/** A job's place in the list. The moment is PostgreSQL's text: a Date would lose its microseconds. */
 export type JobPosition = { readonly createdAt: string; readonly id: string };
 
 /** Which jobs; a moment is whatever PostgreSQL reads as timestamptz. */
@@ -22,70 +21,81 @@ export type JobPage = {
   readonly limit: number;
   readonly offset?: number | undefined;
   readonly after?: JobPosition | undefined;
+  /** Values that are left out whatever their size; all that are above 8 KiB are. */
+  readonly omit?: readonly string[] | undefined;
 };
 
 export type JobListing = {
-  readonly jobs: readonly StoredJob[];
+  readonly jobs: readonly JobText[];
   readonly total?: number;
   /** The position of the last job when there are more after it. */
   readonly next: JobPosition | undefined;
 };
 
+const CONDITIONS: Readonly<Record<Exclude<keyof JobFilter, "statuses">, string>> = {
+  ownerId: "j.owner_id = ?",
+  type: "j.type = ?",
+  batchId: "j.batch_id = ?::uuid",
+  from: "j.created_at >= ?::timestamptz",
+  to: "j.created_at < ?::timestamptz",
+};
+
 /** The newest first. One job more than the page is read, to know whether there is a next one. */
 export async function listJobs(
-  db: Database,
+  query: Query,
   filter: JobFilter,
   page: JobPage,
 ): Promise<JobListing> {
-  let query = matching(db, filter)
-    .selectAll("j")
-    .select(NEWEST_CHANGE)
-    .select(
-      sql<string>`to_char(j.created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`.as(
-        "position",
-      ),
-    )
-    .orderBy("j.created_at", "desc")
-    .orderBy("j.id", "desc")
-    .limit(page.limit + 1);
-  if (page.offset !== undefined) query = query.offset(page.offset);
-  if (page.after) {
-    const { createdAt, id } = page.after;
-    // Kysely would compare the tuple's members with the types of its own columns, here text.
-    query = query.where(
-      sql<boolean>`(j.created_at, j.id) < (${createdAt}::timestamptz, ${id}::uuid)`,
-    );
+  const { limit, offset, after, omit } = page;
+  const { conditions, values } = matching(filter);
+  if (after) {
+    values.push(after.createdAt, after.id);
+    const position = `($${values.length - 1}::timestamptz, $${values.length}::uuid)`;
+    conditions.push(`(j.created_at, j.id) < ${position}`);
   }
-
   const [rows, total] = await Promise.all([
-    query.execute() as Promise<(JobRow & { position: string })[]>,
-    page.offset === undefined ? undefined : countJobs(db, filter),
+    query<JobRow & { position: string }>(
+      `select ${jobColumns(LISTED_BYTES, omit)}, j.created_at::text as position
+       from jobcast.jobs j ${PRESENT_CHANGE}
+       ${where(conditions)}
+       order by j.created_at desc, j.id desc
+       limit ${limit + 1} offset ${offset ?? 0}`,
+      values,
+    ),
+    offset === undefined ? undefined : countJobs(query, filter),
   ]);
-  const shown = rows.slice(0, page.limit);
+  const shown = rows.slice(0, limit);
   const last = rows.length > shown.length ? shown.at(-1) : undefined;
   return {
-    jobs: shown.map(toStoredJob),
+    jobs: shown.map(toJobText),
     ...(total !== undefined && { total }),
     next: last && { createdAt: last.position, id: last.id },
   };
 }
 
-async function countJobs(db: Database, filter: JobFilter): Promise<number> {
-  const { total } = await matching(db, filter)
-    .select(({ fn }) => fn.countAll<number>().as("total"))
-    .executeTakeFirstOrThrow();
-  return total;
+async function countJobs(query: Query, filter: JobFilter): Promise<number> {
+  const { conditions, values } = matching(filter);
+  const rows = await query<{ total: number }>(
+    `select count(*) as total from jobcast.jobs j ${where(conditions)}`,
+    values,
+  );
+  return theOne(rows).total;
 }
 
-function matching(db: Database, filter: JobFilter) {
-  let query = jobsWithNewestChange(db);
-  const { ownerId, statuses, type, batchId, from, to } = filter;
-  if (ownerId !== undefined) query = query.where("j.owner_id", "=", ownerId);
-  if (statuses) query = query.where("j.status", "in", statuses);
-  if (type !== undefined) query = query.where("j.type", "=", type);
-  if (batchId !== undefined) query = query.where("j.batch_id", "=", batchId);
-  if (from !== undefined)
-    query = query.where("j.created_at", ">=", sql<Date>`${from}::timestamptz`);
-  if (to !== undefined) query = query.where("j.created_at", "<", sql<Date>`${to}::timestamptz`);
-  return query;
+function matching({ statuses, ...filter }: JobFilter): { conditions: string[]; values: unknown[] } {
+  const names = Object.keys(CONDITIONS) as (keyof typeof CONDITIONS)[];
+  const given = names.filter((name) => filter[name] !== undefined);
+  const conditions = given.map((name, index) => CONDITIONS[name].replace("?", `$${index + 1}`));
+  const values: unknown[] = given.map((name) => filter[name]);
+  if (statuses) {
+    // An index gives the rows of one status in their order, and of several it does not.
+    values.push(statuses.length === 1 ? statuses[0] : statuses);
+    const among = statuses.length === 1 ? "= ?" : "= any (?::text[])";
+    conditions.push(`j.status ${among.replace("?", `$${values.length}`)}`);
+  }
+  return { conditions, values };
+}
+
+function where(conditions: readonly string[]): string {
+  return conditions.length === 0 ? "" : `where ${conditions.join(" and ")}`;
 }

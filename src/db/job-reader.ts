@@ -1,82 +1,86 @@
-import type { Pool } from "pg";
-import type { StatusEvent } from "../protocol/event.ts";
-import { CHANGE_COLUMNS, hasChange, type MaybeChangeRow, toChange } from "./changes.ts";
+import type { EventText } from "../protocol/event.ts";
+import type { Status } from "../protocol/status.ts";
+import { firstRows, hasMore, type Paged } from "./change-page.ts";
+import { CLIENT_BYTES, readFirstGroup, withCare } from "./change-values.ts";
+import {
+  type ChangeRow,
+  changeColumns,
+  hasChange,
+  type MaybeChangeRow,
+  toChange,
+} from "./changes.ts";
 import { gather } from "./gather.ts";
+import type { Query } from "./query.ts";
 
 /** A job as it stands, and its events above the one that was asked for. */
 export type JobReplay = {
   readonly ownerId: string;
   readonly version: number;
-  readonly status: StatusEvent["status"];
+  readonly status: Status;
   /** Ascending; at most a page, so ask again above the last one while it is below `version`. */
-  readonly events: readonly StatusEvent[];
+  readonly events: readonly EventText[];
 };
 
-/**
- * How many versions one read gives back for one job, and after how many bytes of what a writer may
- * make as large as it likes it stops: a client that reads slowly keeps its page for minutes.
- */
+/** Versions of one job in one answer, and bytes of all the answers of one query. */
 const PAGE_VERSIONS = 200;
-const PAGE_BYTES = 256 * 1_024;
+const PAGE_BYTES = 2 * 1_024 * 1_024;
 
 /** Jobs of one query. */
-const MAX_READS = 100;
+const MAX_READS = 200;
 
 type Read = { readonly jobId: string; readonly after: number | null };
 
-const BYTES = `coalesce(octet_length(h.result::text), 0) + coalesce(octet_length(h.error::text), 0)
-  + coalesce(octet_length(h.message), 0) + coalesce(octet_length(h.stage), 0)`;
+/** No version: what a first connect asks for is the newest event alone. */
+const NONE = -1;
 
-/** Version by version, so that what lies behind the end of the page is not even looked at. */
-const READ_JOBS = `
-  select r.read, j.owner_id as job_owner_id, j.version as job_version, j.status as job_status, c.*
-  from unnest($1::int[], $2::uuid[], $3::bigint[]) as r (read, job_id, after)
-  join jobcast.jobs j on j.id = r.job_id
-  left join lateral (
-    with recursive page (version, number, bytes) as (
-      (
-        select h.version, 1, ${BYTES}
-        from jobcast.status_history h
-        where h.job_id = r.job_id
-          and h.version > case when r.after <= j.version then r.after else j.version - 1 end
-        order by h.version
-        limit 1
-      )
-      union all
-      select h.version, p.number + 1, p.bytes + ${BYTES}
-      from page p
-      join lateral (
-        select h.* from jobcast.status_history h
-        where h.job_id = r.job_id and h.version > p.version
-        order by h.version
-        limit 1
-      ) h on true
-      where p.number < ${PAGE_VERSIONS} and p.bytes < ${PAGE_BYTES}
-    )
-    select ${CHANGE_COLUMNS}
-    from page p
-    join jobcast.status_history h on h.job_id = r.job_id and h.version = p.version
-  ) c on true
-  order by r.read, c.version`;
+function readJobs(isCareful: boolean): string {
+  return firstRows(
+    `select r.read, j.owner_id as job_owner_id, j.version as job_version, j.status as job_status, c.*
+     from unnest($1::int[], $2::uuid[], $3::bigint[]) as r (read, job_id, after)
+     join jobcast.jobs j on j.id = r.job_id
+     left join lateral (
+       select ${changeColumns(isCareful)}
+       from jobcast.status_history h
+       where h.job_id = r.job_id
+         and h.version > case when r.after between 0 and j.version then r.after else j.version - 1 end
+       order by h.version
+       limit ${PAGE_VERSIONS}
+     ) c on true`,
+    "read, version",
+    PAGE_BYTES,
+  );
+}
 
-type Row = MaybeChangeRow<{
-  read: number;
-  job_owner_id: string;
-  job_version: number;
-  job_status: StatusEvent["status"];
-}>;
+type Row = MaybeChangeRow<
+  Paged & { read: number; job_owner_id: string; job_version: number; job_status: Status }
+>;
 
 /** Reads job histories for replays, many in one query, and the same for all who ask for the same. */
-export function createJobReader(pool: Pool) {
-  async function load(reads: readonly Read[]): Promise<(JobReplay | undefined)[]> {
-    const { rows } = await pool.query<Row>(READ_JOBS, [
+export function createJobReader(query: Query) {
+  async function load(reads: readonly Read[]): Promise<readonly (JobReplay | undefined)[]> {
+    const values = [
       reads.map((_, index) => index),
       reads.map(({ jobId }) => jobId),
-      reads.map(({ after }) => after),
-    ]);
-    const replays = toReplays(rows);
-    return reads.map((_, index) => replays.get(index));
+      reads.map(({ after }) => after ?? NONE),
+    ];
+    const rows = await withCare((isCareful) => query<Row>(readJobs(isCareful), values));
+    const byRead: Row[][] = reads.slice(0, countAnswered(rows, reads.length)).map(() => []);
+    for (const row of rows) byRead[row.read]?.push(row);
+    return toReplays(byRead);
   }
+
+  async function toReplays(reads: readonly Row[][]): Promise<(JobReplay | undefined)[]> {
+    const replays: (JobReplay | undefined)[] = [];
+    let bytes = 0;
+    for (const rows of reads) {
+      if (bytes > PAGE_BYTES) break; // the others are asked for again
+      const { whole } = await readFirstGroup(rows.filter(hasChange), query, CLIENT_BYTES);
+      bytes += whole.reduce((sum, row) => sum + row.bytes, 0);
+      replays.push(toReplay(rows, whole));
+    }
+    return replays;
+  }
+
   const read = gather<Read, JobReplay | undefined>(load, {
     maxKeys: MAX_READS,
     nameOf: ({ jobId, after }) => `${jobId} ${after}`,
@@ -92,20 +96,20 @@ export function createJobReader(pool: Pool) {
   };
 }
 
-function toReplays(rows: readonly Row[]): Map<number, JobReplay> {
-  const replays = new Map<number, JobReplay & { events: StatusEvent[] }>();
-  for (const row of rows) {
-    let replay = replays.get(row.read);
-    if (!replay) {
-      replay = {
-        ownerId: row.job_owner_id,
-        version: row.job_version,
-        status: row.job_status,
-        events: [],
-      };
-      replays.set(row.read, replay);
+/** Behind the last one that has a row, all were cut off, or none of them is a job. */
+function countAnswered(rows: readonly Row[], asked: number): number {
+  const last = rows.at(-1);
+  return last && hasMore(rows) ? last.read + 1 : asked;
+}
+
+function toReplay(rows: readonly Row[], whole: readonly ChangeRow[]): JobReplay | undefined {
+  const [first] = rows;
+  return (
+    first && {
+      ownerId: first.job_owner_id,
+      version: first.job_version,
+      status: first.job_status,
+      events: whole.map(toChange),
     }
-    if (hasChange(row)) replay.events.push(toChange(row).event);
-  }
-  return replays;
+  );
 }

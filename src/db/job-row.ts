@@ -1,104 +1,136 @@
-import { sql } from "kysely";
-import type { Job, StoredJob } from "../protocol/job.ts";
-import { isFinal } from "../protocol/status.ts";
-import { type ChangeRow, toChange } from "./changes.ts";
-import type { Database } from "./database.ts";
-
-/** What a job's present version has beside the job itself; null when its history was removed. */
-export type NewestChange = {
-  source: string | null;
-  estimated_seconds_remaining: number | null;
-  occurred_at: Date | null;
-};
-
-/** A row of jobcast.jobs as node-postgres reads it. */
-export type JobColumns = Omit<ChangeRow, "job_id" | "xid" | keyof NewestChange> & {
-  id: string;
-  type: string;
-  title: string | null;
-  params: Job["params"];
-  metadata: Job["metadata"];
-  credits: number;
-  created_at: Date;
-  updated_at: Date;
-  started_at: Date | null;
-  finished_at: Date | null;
-  /** A number for 'infinity', which a producer may write and which is as good as none. */
-  timeout_at: Date | number | null;
-};
-
-export type JobRow = JobColumns & NewestChange;
-
-/** Jobs `j`, each with the history `h` of its present version. */
-export function jobsWithNewestChange(db: Database) {
-  return db
-    .selectFrom("jobcast.jobs as j")
-    .leftJoin("jobcast.status_history as h", (join) =>
-      join.onRef("h.job_id", "=", "j.id").onRef("h.version", "=", "j.version"),
-    );
-}
-
-/** What makes a JobRow of `jobsWithNewestChange`, beside all of `j`. */
-export const NEWEST_CHANGE = [
-  "h.source",
-  "h.estimated_seconds_remaining",
-  "h.occurred_at",
-] as const;
-
-const NO_CHANGE: NewestChange = {
-  source: null,
-  estimated_seconds_remaining: null,
-  occurred_at: null,
-};
+import type { JobText } from "../protocol/job.ts";
+import { isFinal, type Status } from "../protocol/status.ts";
+import { eventMembers, omission, quote } from "./changes.ts";
+import { momentText, toIso, toIsoOrNull } from "./moment.ts";
 
 /**
- * The same for jobs that a function just gave back: the statement that called it began before it
- * wrote their history, and cannot see it. A version never changes, so this needs no transaction.
+ * A job as text, written by SQL in a way that no setting of the session and no parser of the driver
+ * changes: it is also read in transactions of applications, which have their own.
  */
-export async function addNewestChange<Row extends JobColumns>(
-  db: Database,
-  jobs: readonly Row[],
-): Promise<(Row & NewestChange)[]> {
-  const ids = jobs.map(({ id }) => id);
-  const versions = jobs.map(({ version }) => version);
-  const { rows } = await sql<NewestChange>`
-    select h.source, h.estimated_seconds_remaining, h.occurred_at
-    from unnest(${ids}::uuid[], ${versions}::bigint[]) with ordinality k (id, version, position)
-    left join jobcast.status_history h on h.job_id = k.id and h.version = k.version
-    order by k.position`.execute(db);
-  return jobs.map((job, index) => ({ ...job, ...(rows[index] ?? NO_CHANGE) }));
+
+/** How much of a job is told at once. Values above it are null and named in `omitted`. */
+export const WHOLE_BYTES = 4 * 1_024 * 1_024;
+
+/** Of one among up to a hundred, and among up to a thousand. */
+export const LISTED_BYTES = 8 * 1_024;
+export const BULK_BYTES = 1_024;
+
+const TEXTS = ["title", "stage", "message"] as const;
+const VALUES = ["params", "result", "error", "metadata"] as const;
+
+type Always = "id" | "owner_id" | "type" | "attempt" | "version" | "credits" | "progress";
+type Moment = "created_at" | "updated_at" | "occurred_at";
+type Sometimes =
+  | (typeof TEXTS)[number]
+  | (typeof VALUES)[number]
+  | `has_${(typeof TEXTS)[number] | (typeof VALUES)[number]}`
+  | "batch_id"
+  | "counts"
+  | "source"
+  | "estimated_seconds_remaining"
+  | "started_at"
+  | "finished_at"
+  | "timeout_at";
+
+/** A value is null where the job's is, or where it is left out; its `has_` tells which. */
+export type JobRow = Readonly<
+  Record<Always | Moment, string> & Record<Sometimes, string | null> & { status: Status }
+>;
+
+function has(name: string): string {
+  return `(j.${name} is not null)::text as has_${name}`;
 }
 
-export function toStoredJob(row: JobRow): StoredJob {
-  const { event } = toChange({
+/** The stored size tells for nothing whether it is worth writing the value as text to count it. */
+function value(name: string, bytes: number): string {
+  return `case when pg_column_size(j.${name}) <= ${8 * bytes}
+    then case when octet_length(j.${name}::text) <= ${bytes} then j.${name}::text end end as ${name}`;
+}
+
+/**
+ * The columns of jobs `j` and, from `n`, of what is known of their present version.
+ * @param bytes above which a value is left out
+ * @param omit values that are left out whatever their size
+ */
+export function jobColumns(bytes: number, omit: readonly string[] = []): string {
+  const plain = ["owner_id", "type", "status"].map((name) => `j.${name}`);
+  const numbers = ["id", "batch_id", "attempt", "version", "credits", "counts"].map(
+    (name) => `j.${name}::text`,
+  );
+  const moments = ["created_at", "updated_at", "started_at", "finished_at", "timeout_at"].map(
+    (name) => `${momentText(`j.${name}`)} as ${name}`,
+  );
+  const texts = TEXTS.map(
+    (name) => `case when octet_length(j.${name}) <= ${bytes} then j.${name} end as ${name}`,
+  );
+  return [
+    ...plain,
+    ...numbers,
+    // How many digits a float is written with is a setting; its eight bytes are not.
+    "encode(float8send(j.progress), 'hex') as progress",
+    ...moments,
+    ...texts,
+    ...VALUES.map((name) => (omit.includes(name) ? `null as ${name}` : value(name, bytes))),
+    ...[...TEXTS, ...VALUES].map(has),
+    "n.source",
+    "n.estimated_seconds_remaining::text",
+    `${momentText("coalesce(n.occurred_at, j.updated_at)")} as occurred_at`,
+  ].join(", ");
+}
+
+/** What makes `n` of jobs that are read. */
+export const PRESENT_CHANGE = `
+  left join jobcast.status_history n on n.job_id = j.id and n.version = j.version`;
+
+/** The same of jobs that this very statement wrote, or that a worker reads without leave for more. */
+export const NEWEST_CHANGE = `
+  cross join lateral jobcast.newest_change(
+    j.id, j.version, j.status, j.progress, j.started_at, j.updated_at
+  ) n`;
+
+export function toJobText(row: JobRow): JobText {
+  const { id, owner_id: ownerId, status } = row;
+  const [attempt, version] = [Number(row.attempt), Number(row.version)];
+  const omitted = [...TEXTS, ...VALUES].filter(
+    (name) => row[name] === null && row[`has_${name}`] === "true",
+  );
+  const json = `{${ofVersion(row)},${ofJob(row)}${omission(omitted)}}`;
+  return { id, ownerId, attempt, version, status, json };
+}
+
+function ofVersion(row: JobRow): string {
+  const { estimated_seconds_remaining: estimate } = row;
+  return eventMembers({
     ...row,
     job_id: row.id,
+    attempt: Number(row.attempt),
+    version: Number(row.version),
+    progress: Buffer.from(row.progress, "hex").readDoubleBE(),
     source: row.source ?? "sql",
-    occurred_at: row.occurred_at ?? row.updated_at,
-    xid: "0",
+    estimated_seconds_remaining: estimate === null ? null : Number(estimate),
   });
-  return {
-    ...event,
-    id: row.id,
-    ownerId: row.owner_id,
-    type: row.type,
-    title: row.title,
-    params: row.params,
-    metadata: row.metadata,
-    credits: creditsOf(row),
-    createdAt: row.created_at.toISOString(),
-    updatedAt: row.updated_at.toISOString(),
-    startedAt: row.started_at?.toISOString() ?? null,
-    finishedAt: row.finished_at?.toISOString() ?? null,
-    timeoutAt: row.timeout_at instanceof Date ? row.timeout_at.toISOString() : null,
-  };
+}
+
+function ofJob(row: JobRow): string {
+  return (
+    `"id":"${row.id}","ownerId":${quote(row.owner_id)},"type":${quote(row.type)}` +
+    `,"title":${quote(row.title)},"params":${row.params},"metadata":${row.metadata}` +
+    `,"credits":${creditsOf(row)}` +
+    `,"createdAt":"${toIso(row.created_at)}","updatedAt":"${toIso(row.updated_at)}"` +
+    `,"startedAt":${quote(toIsoOrNull(row.started_at))}` +
+    `,"finishedAt":${quote(toIsoOrNull(row.finished_at))}` +
+    // A deadline of infinity is as good as none.
+    `,"timeoutAt":${row.timeout_at === "infinity" ? null : quote(toIsoOrNull(row.timeout_at))}`
+  );
 }
 
 /**
  * Each attempt is charged when it begins and refunded when it ends otherwise than completed, and a
  * retry needs such an end: so all attempts but the newest were refunded.
  */
-function creditsOf({ credits, attempt, status }: JobRow): Job["credits"] {
-  const isRefunded = isFinal(status) && status !== "completed";
-  return { charged: credits * attempt, refunded: credits * (isRefunded ? attempt : attempt - 1) };
+function creditsOf(row: JobRow): string {
+  const [credits, attempt] = [Number(row.credits), Number(row.attempt)];
+  const isRefunded = isFinal(row.status) && row.status !== "completed";
+  const refunded = credits * (isRefunded ? attempt : attempt - 1);
+  return JSON.stringify({ charged: credits * attempt, refunded });
 }

@@ -1,152 +1,230 @@
-import { sql } from "kysely";
-import type { StatusEvent } from "../protocol/event.ts";
-import type { CreateJob, StoredJob, UpdateJob } from "../protocol/job.ts";
-import { type ChangeRow, toChange } from "./changes.ts";
-import type { Database } from "./database.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Once } from "../once.ts";
+import type { EventText } from "../protocol/event.ts";
+import type { CreateJob, JobText } from "../protocol/job.ts";
+import { readFirstGroup, withCare } from "./change-values.ts";
+import { type ChangeRow, changeColumns, toChange } from "./changes.ts";
 import { type JobFilter, type JobListing, type JobPage, listJobs } from "./job-list.ts";
 import {
-  addNewestChange,
-  type JobColumns,
+  BULK_BYTES,
   type JobRow,
-  jobsWithNewestChange,
+  jobColumns,
+  LISTED_BYTES,
   NEWEST_CHANGE,
-  toStoredJob,
+  toJobText,
+  WHOLE_BYTES,
 } from "./job-row.ts";
-import { requestHash } from "./request-hash.ts";
+import type { Lanes } from "./lanes.ts";
+import { type Query, theOne } from "./query.ts";
 
 /*
  * Everything that writes calls the functions that producers call in SQL, so HTTP has no rules of
- * its own; what they refuse comes out as PostgreSQL's error with its SQLSTATE.
+ * its own; what they refuse comes out as PostgreSQL's error with its SQLSTATE. JSON goes there as
+ * the text that it came in, out of which PostgreSQL takes its parts: no number is read on the way.
  */
 
 /** Written as the source of every version that the API makes. */
 const SOURCE = "api";
 
-export type NewJob = CreateJob & {
+/** A request for a job, of which `body` has params and metadata: a JSON object as text. */
+export type NewJob = Omit<CreateJob, "params" | "metadata" | "ownerId"> & {
   readonly ownerId: string;
-  /** Of this owner: the same key gives back the same job, if the request is the same too. */
-  readonly idempotencyKey?: string | undefined;
+  readonly body: string;
+  readonly once?: Once | undefined;
 };
+
+/** `patch` is an update as a JSON object as text. It is refused unless that attempt runs. */
+export type JobPatch = { readonly patch: string; readonly attempt?: number | undefined };
 
 /** What became of one update of many: the job afterwards, and the SQLSTATE of its refusal. */
-export type UpdateOutcome = { readonly job?: StoredJob; readonly refusal?: string };
+export type UpdateOutcome = { readonly job?: JobText; readonly refusal?: string };
 
+/** `by` is who asks: he shares the connections with others. */
 export type JobStore = {
-  create(job: NewJob): Promise<StoredJob>;
-  get(id: string): Promise<StoredJob | undefined>;
-  list(filter: JobFilter, page: JobPage): Promise<JobListing>;
-  /** Versions above `after`, ascending. */
-  history(id: string, after: number, limit: number): Promise<StatusEvent[]>;
-  update(id: string, update: UpdateJob): Promise<StoredJob>;
-  /** In one transaction, which the refusal of some does not undo; an outcome for each, in order. */
-  updateMany(updates: readonly (UpdateJob & { readonly id: string })[]): Promise<UpdateOutcome[]>;
-  cancel(id: string, message?: string): Promise<StoredJob>;
-  retry(id: string, message?: string): Promise<StoredJob>;
+  create(job: NewJob, by: string): Promise<JobText>;
+  get(id: string, by: string): Promise<JobText | undefined>;
+  list(filter: JobFilter, page: JobPage, by: string): Promise<JobListing>;
+  /** Versions above `after`, ascending: at most `limit`, or as many as weigh a megabyte. */
+  history(id: string, after: number, limit: number, by: string): Promise<readonly EventText[]>;
+  update(id: string, patch: JobPatch, by: string): Promise<JobText>;
+  /**
+   * The updates of the JSON array `updates` in the object `body` that are at these positions, from
+   * 1 on, in one transaction, which the refusal of some does not undo; an outcome for each position.
+   * What somebody holds for longer is refused.
+   */
+  updateMany(
+    body: string,
+    positions: readonly number[],
+    by: string,
+  ): Promise<ReadonlyMap<number, UpdateOutcome>>;
+  cancel(id: string, message: string | undefined, by: string): Promise<JobText>;
+  retry(id: string, message: string | undefined, by: string): Promise<JobText>;
 };
 
-/** @param source what the history says of changes that are made through this store */
-export function createJobStore(db: Database, source = SOURCE): JobStore {
+export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes">): JobStore {
   return {
-    create: (job) => createJob(db, job, source),
-    get: (id) => readJob(db, id),
-    list: (filter, page) => listJobs(db, filter, page),
-    history: (id, after, limit) => readHistory(db, id, after, limit),
-    update: (id, update) => updateJob(db, id, update, source),
-    updateMany: (updates) => updateJobs(db, updates, source),
-    async cancel(id, message) {
-      const { rows } = await sql<JobColumns>`
-        select * from jobcast.cancel_job(${id}, ${message ?? null}, ${source})`.execute(db);
-      return theOne(await addNewestChange(db, rows));
+    create(job, by) {
+      // Equal requests at once wait for the first here, and not each with a connection of its own.
+      const key = job.once && `${job.ownerId} ${job.once.key}`;
+      return createJob(writes.for({ owner: by, job: key }), job, SOURCE);
     },
-    async retry(id, message) {
-      const { rows } = await sql<JobColumns>`
-        select * from jobcast.retry_job(${id}, ${message ?? null}, ${source})`.execute(db);
-      return theOne(await addNewestChange(db, rows));
-    },
+    get: (id, by) => readJob(reads.for({ owner: by }), id),
+    list: (filter, page, by) => listJobs(reads.for({ owner: by }), filter, page),
+    history: (id, after, limit, by) => readHistory(reads.for({ owner: by }), id, after, limit),
+    update: (id, patch, by) => updateJob(writes.for({ owner: by, job: id }), id, patch, SOURCE),
+    updateMany: (body, positions, by) => updateJobs(writes.for({ owner: by }), body, positions),
+    cancel: (id, message, by) => cancelJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
+    retry: (id, message, by) => retryJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
   };
 }
 
-async function createJob(db: Database, job: NewJob, source: string): Promise<StoredJob> {
-  const { idempotencyKey = null, ...request } = job;
-  const { rows } = await sql<JobColumns>`
-    select * from jobcast.create_job(
-      owner_id => ${job.ownerId}, type => ${job.type}, title => ${job.title ?? null},
-      params => ${toJsonb(job.params)}, metadata => ${toJsonb(job.metadata)},
-      batch_id => ${job.batchId ?? null}, timeout_seconds => ${job.timeoutSeconds ?? null},
-      timeout_extends => ${job.timeoutExtends ?? false}, credits => ${job.credits ?? 0},
-      idempotency_key => ${idempotencyKey},
-      request_hash => ${idempotencyKey === null ? null : requestHash(request)},
-      source => ${source}
-    )`.execute(db);
-  return theOne(await addNewestChange(db, rows));
+const WHOLE_JOB = jobColumns(WHOLE_BYTES);
+
+const CREATE = `
+  select ${WHOLE_JOB}
+  from jobcast.create_job(
+    owner_id => $1, type => $2, title => $3,
+    params => nullif($4::jsonb -> 'params', 'null'), metadata => nullif($4::jsonb -> 'metadata', 'null'),
+    batch_id => $5, timeout_seconds => $6, timeout_extends => $7, credits => $8,
+    idempotency_key => $9, request_hash => $10, source => $11
+  ) j ${NEWEST_CHANGE}`;
+
+export async function createJob(query: Query, job: NewJob, source: string): Promise<JobText> {
+  const rows = await query<JobRow>(CREATE, [
+    job.ownerId,
+    job.type,
+    job.title ?? null,
+    job.body,
+    job.batchId ?? null,
+    job.timeoutSeconds ?? null,
+    job.timeoutExtends ?? false,
+    job.credits ?? 0,
+    job.once?.key ?? null,
+    job.once?.hash ?? null,
+    source,
+  ]);
+  return toJobText(theOne(rows));
 }
 
-async function readJob(db: Database, id: string): Promise<StoredJob | undefined> {
-  const row = await jobsWithNewestChange(db)
-    .selectAll("j")
-    .select(NEWEST_CHANGE)
-    .where("j.id", "=", id)
-    .executeTakeFirst();
-  return row && toStoredJob(row as JobRow);
+export async function readJob(query: Query, id: string): Promise<JobText | undefined> {
+  const [row] = await query<JobRow>(
+    `select ${WHOLE_JOB} from jobcast.jobs j ${NEWEST_CHANGE} where j.id = $1`,
+    [id],
+  );
+  return row && toJobText(row);
 }
 
 async function readHistory(
-  db: Database,
+  query: Query,
   id: string,
   after: number,
   limit: number,
-): Promise<StatusEvent[]> {
-  const rows = await db
-    .selectFrom("jobcast.status_history as h")
-    .innerJoin("jobcast.jobs as j", "j.id", "h.job_id")
-    .selectAll("h")
-    .select(["j.owner_id", "j.batch_id"])
-    .where("h.job_id", "=", id)
-    .where("h.version", ">", after)
-    .orderBy("h.version")
-    .limit(limit)
-    .execute();
-  return rows.map((row) => toChange(row as ChangeRow).event);
+): Promise<readonly EventText[]> {
+  const rows = await withCare((isCareful) =>
+    query<ChangeRow>(
+      `select ${changeColumns(isCareful)}
+       from jobcast.status_history h join jobcast.jobs j on j.id = h.job_id
+       where h.job_id = $1 and h.version > $2
+       order by h.version
+       limit $3`,
+      [id, after, limit],
+    ),
+  );
+  return (await readFirstGroup(rows, query)).whole.map(toChange);
 }
 
-async function updateJob(
-  db: Database,
+export async function updateJob(
+  query: Query,
   id: string,
-  { attempt, ...patch }: UpdateJob,
+  { patch, attempt }: JobPatch,
   source: string,
-): Promise<StoredJob> {
-  const { rows } = await sql<JobColumns>`
-    select * from jobcast.update_job(${id}, ${toJsonb(patch)}, ${attempt ?? null}, ${source})`.execute(
-    db,
+): Promise<JobText> {
+  const rows = await query<JobRow>(
+    `select ${WHOLE_JOB} from jobcast.update_job($1, $2, $3, $4) j ${NEWEST_CHANGE}`,
+    [id, patch, attempt ?? null, source],
   );
-  return theOne(await addNewestChange(db, rows));
+  return toJobText(theOne(rows));
 }
+
+export async function cancelJob(
+  query: Query,
+  id: string,
+  message: string | undefined,
+  source: string,
+): Promise<JobText> {
+  const rows = await query<JobRow>(
+    `select ${WHOLE_JOB} from jobcast.cancel_job($1, $2, $3) j ${NEWEST_CHANGE}`,
+    [id, message ?? null, source],
+  );
+  return toJobText(theOne(rows));
+}
+
+export async function retryJob(
+  query: Query,
+  id: string,
+  message: string | undefined,
+  source: string,
+): Promise<JobText> {
+  const rows = await query<JobRow>(
+    `select ${WHOLE_JOB} from jobcast.retry_job($1, $2, $3) j ${NEWEST_CHANGE}`,
+    [id, message ?? null, source],
+  );
+  return toJobText(theOne(rows));
+}
+
+type OutcomeRow = { item: number; problem: string | null } & (JobRow | { id: null });
+
+/** A job that somebody writes just now is free again in a moment; one that a worker holds is not. */
+const LOCKED_PAUSES_MS = [20, 60, 180, 540];
+const LOCKED = "JC007";
 
 async function updateJobs(
-  db: Database,
-  updates: readonly (UpdateJob & { readonly id: string })[],
-  source: string,
-): Promise<UpdateOutcome[]> {
-  type Outcome = JobColumns & { item: number; problem: string | null };
-  const { rows } = await sql<Outcome>`
-    select u.item, u.problem, (u.job).*
-    from jobcast.update_jobs(${JSON.stringify(updates)}, ${source}) u
-    order by u.item`.execute(db);
-  const found = rows.filter(({ id }) => id !== null);
-  const jobs = new Map((await addNewestChange(db, found)).map((row) => [row.item, row]));
-  return rows.map(({ item, problem }) => {
-    const row = jobs.get(item);
-    return { ...(row && { job: toStoredJob(row) }), ...(problem !== null && { refusal: problem }) };
-  });
+  query: Query,
+  body: string,
+  positions: readonly number[],
+): Promise<ReadonlyMap<number, UpdateOutcome>> {
+  const outcomes = new Map<number, UpdateOutcome>();
+  const bytes = positions.length > 100 ? BULK_BYTES : LISTED_BYTES;
+  let left = positions;
+  for (const pause of [...LOCKED_PAUSES_MS, undefined]) {
+    const locked: number[] = [];
+    for (const row of await updateOnce(query, body, left, bytes)) {
+      const position = left[row.item - 1] ?? 0;
+      if (row.problem === LOCKED && pause !== undefined) locked.push(position);
+      else outcomes.set(position, toOutcome(row));
+    }
+    left = locked;
+    if (left.length === 0 || pause === undefined) break;
+    await delay(pause);
+  }
+  return outcomes;
 }
 
-function theOne(rows: readonly JobRow[]): StoredJob {
-  const [row] = rows;
-  if (!row) throw new TypeError("a function that returns a job returned none");
-  return toStoredJob(row);
+function updateOnce(
+  query: Query,
+  body: string,
+  positions: readonly number[],
+  bytes: number,
+): Promise<OutcomeRow[]> {
+  return query<OutcomeRow>(
+    `select j.item, j.problem, ${jobColumns(bytes)}
+     from (
+       select u.item, u.problem, (u.job).*
+       from jobcast.update_jobs(
+         (select coalesce(jsonb_agg(p.patch order by p.position), '[]')
+          from jsonb_array_elements($1::jsonb -> 'updates') with ordinality p (patch, position)
+          where p.position = any ($2::bigint[])),
+         $3, skip_locked => true
+       ) u
+     ) j ${NEWEST_CHANGE}
+     order by j.item`,
+    [body, positions, SOURCE],
+  );
 }
 
-/** Through JSON.stringify, because node-postgres would send an array as PostgreSQL's own kind. */
-function toJsonb(value: unknown): string | null {
-  return value === undefined || value === null ? null : JSON.stringify(value);
+function toOutcome(row: OutcomeRow): UpdateOutcome {
+  return {
+    ...(row.id !== null && { job: toJobText(row) }),
+    ...(row.problem !== null && { refusal: row.problem }),
+  };
 }

@@ -1,22 +1,57 @@
 import { readdir, readFile } from "node:fs/promises";
-import type { Pool } from "pg";
-import { untimed } from "./pool.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import pg from "pg";
+import { watchBackend } from "./backend-watch.ts";
+import { DatabaseClient } from "./client.ts";
 
 /** The shipped migrations: `sql/` beside `src/` in the repository and beside `dist/` in the package. */
 const MIGRATIONS = new URL("../../sql/", import.meta.url);
 
-/** "jobcast" shifted by one, so that it can never be the listener's lock. */
-const MIGRATION_LOCK = "7668165202943145";
-
 export type Migration = { readonly id: number; readonly name: string; readonly sql: string };
 
+export type MigrateOptions = {
+  /** Of the role that owns the schema, or may create it. */
+  readonly connectionString: string;
+  /** Default: those that are shipped. */
+  readonly migrations?: readonly Migration[];
+  /** Gives up at once, whatever the database is doing. */
+  readonly signal?: AbortSignal;
+  /** How long others may be in the way. Default: a minute. */
+  readonly waitMs?: number;
+  readonly log?: { warn(details: object, message: string): void };
+};
+
+/** How long an attempt waits for a lock: whoever comes after it waits behind it for as long. */
+const LOCK_MS = 2_000;
+const PAUSE_MS = 1_000;
+const WAIT_MS = 60_000;
+
+/** Why the database cannot be migrated, in a sentence for whoever starts the service. */
+class MigrationError extends Error {
+  override readonly name: string = "MigrationError";
+}
+
 /** The database was migrated by a newer jobcast than this one. */
-export class DatabaseAheadError extends Error {
+export class DatabaseAheadError extends MigrationError {
+  override readonly name = "DatabaseAheadError";
+
   constructor(ahead: number, known: number) {
     super(
       `The database is at migration ${ahead}, this jobcast knows ${known}: run a jobcast at least as new as the one that migrated it.`,
     );
-    this.name = "DatabaseAheadError";
+  }
+}
+
+/** Somebody else has what the migration needs. */
+class InTheWayError extends MigrationError {
+  readonly holders: string;
+
+  constructor(holders: string, options: ErrorOptions) {
+    super(
+      `The database cannot be migrated, because others have its tables locked: ${holders}.`,
+      options,
+    );
+    this.holders = holders;
   }
 }
 
@@ -35,43 +70,115 @@ export async function loadMigrations(directory: URL = MIGRATIONS): Promise<Migra
 /**
  * Brings the database to the newest schema and gives back the names of what it ran.
  *
- * All pending migrations are one transaction under a transaction-level advisory lock: of many
- * processes that start at once one migrates and the others find it done, a failure leaves
- * nothing half made, and it works through a transaction pooler too.
+ * All pending migrations are one transaction under a lock of the table that lists them: of many
+ * processes that start at once one migrates and the others find it done, a failure leaves nothing
+ * half made, and it works through a transaction pooler too. An advisory lock would be anybody's to
+ * take; this one is the owner's.
+ *
+ * @throws {MigrationError}
  */
-export async function migrate(pool: Pool, migrations?: readonly Migration[]): Promise<string[]> {
-  const known = migrations ?? (await loadMigrations());
-  const client = await pool.connect();
-  let failure: Error | undefined;
+export async function migrate(options: MigrateOptions): Promise<string[]> {
+  const migrations = options.migrations ?? (await loadMigrations());
+  const { signal, waitMs = WAIT_MS, log } = options;
+  const end = performance.now() + waitMs;
+  for (;;) {
+    signal?.throwIfAborted();
+    try {
+      return await attempt(options, migrations);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!(error instanceof InTheWayError) || performance.now() > end) throw explain(error);
+      log?.warn(
+        { holders: error.holders },
+        "somebody is in the way of the migration; trying again",
+      );
+    }
+    await delay(PAUSE_MS * (0.5 + Math.random()), undefined, signal && { signal });
+  }
+}
+
+async function attempt(
+  { connectionString, signal }: MigrateOptions,
+  migrations: readonly Migration[],
+): Promise<string[]> {
+  const name = "jobcast migration";
+  const client = new DatabaseClient({ connectionString, name, work: "migration", signal });
   try {
-    await client.query("begin");
-    await client.query("set local statement_timeout = 0; set local lock_timeout = 0");
-    await client.query(untimed(`select pg_advisory_xact_lock(${MIGRATION_LOCK})`));
-    await client.query("create schema if not exists jobcast");
-    await client.query(
+    await client.connect();
+    await client.prepare();
+    // The lock is for who has something to do: a start that finds all done waits for nobody.
+    if ((await pendingOf(client, migrations)).length === 0) return [];
+    return await migrateLocked(client, migrations, connectionString);
+  } finally {
+    client.destroy();
+  }
+}
+
+async function migrateLocked(
+  client: DatabaseClient,
+  migrations: readonly Migration[],
+  connectionString: string,
+): Promise<string[]> {
+  await client.begin("begin isolation level read committed read write");
+  const watch = await watchBackend(client, connectionString);
+  let inTheWay = RACES;
+  try {
+    await client.send(`set local lock_timeout = ${LOCK_MS}`);
+    await client.send("create schema if not exists jobcast");
+    await client.send(
       `create table if not exists jobcast.migrations (
          id integer primary key,
          name text not null,
          applied_at timestamptz not null default clock_timestamp()
        )`,
     );
-    const { rows } = await client.query<{ id: number }>("select id from jobcast.migrations");
-    const applied = new Set(rows.map((row) => row.id));
-    const newest = Math.max(-1, ...known.map(({ id }) => id));
-    const ahead = Math.max(-1, ...applied);
-    if (ahead > newest) throw new DatabaseAheadError(ahead, newest);
-
-    const pending = known.filter(({ id }) => !applied.has(id));
+    await client.send("lock table jobcast.migrations in exclusive mode");
+    inTheWay = LOCKS;
+    const pending = await pendingOf(client, migrations);
     for (const { id, name, sql } of pending) {
-      await client.query("insert into jobcast.migrations (id, name) values ($1, $2)", [id, name]);
-      await client.query(untimed(sql));
+      await client.send("insert into jobcast.migrations (id, name) values ($1, $2)", [id, name]);
+      await client.send(sql);
     }
-    await client.query("commit");
+    await client.send("commit");
     return pending.map(({ name }) => name);
   } catch (error) {
-    failure = error instanceof Error ? error : new Error(String(error));
-    throw error;
+    if (!(error instanceof pg.DatabaseError) || !inTheWay.has(error.code ?? "")) throw error;
+    throw new InTheWayError(await watch.holders(), { cause: error });
   } finally {
-    client.release(failure); // closes a connection that failed, which rolls back what it did
+    watch.stop();
   }
+}
+
+/** A lock that did not come in time. */
+const LOCKS: ReadonlySet<string> = new Set(["55P03", "40P01"]);
+
+/** "if not exists" does not keep two who find nothing from making the same thing. */
+const RACES: ReadonlySet<string> = new Set([...LOCKS, "23505", "42P06", "42P07"]);
+
+/** @throws {DatabaseAheadError} */
+async function pendingOf(
+  client: DatabaseClient,
+  migrations: readonly Migration[],
+): Promise<readonly Migration[]> {
+  const [found] = await client.send<{ exists: boolean }>(
+    "select to_regclass('jobcast.migrations') is not null as exists",
+  );
+  const applied = found?.exists
+    ? await client.send<{ id: number }>("select id from jobcast.migrations")
+    : [];
+  const ids = new Set(applied.map(({ id }) => id));
+  const [newest, ahead] = [migrations.map(({ id }) => id), [...ids]].map((all) =>
+    Math.max(-1, ...all),
+  ) as [number, number];
+  if (ahead > newest) throw new DatabaseAheadError(ahead, newest);
+  return migrations.filter(({ id }) => !ids.has(id));
+}
+
+function explain(error: unknown): unknown {
+  if (!(error instanceof pg.DatabaseError) || error.code !== "42501") return error;
+  return new MigrationError(
+    `The role of DATABASE_URL may not migrate the database (${error.message}): it must own the schema ` +
+      'jobcast, or be allowed to create it ("grant create on database ... to ..."). It need not be a superuser.',
+    { cause: error },
+  );
 }

@@ -1,5 +1,7 @@
-import type { Pool } from "pg";
-import { untimed } from "./pool.ts";
+import type { Lane } from "./lane.ts";
+
+/** Rows of one statement, which is a short one however much was restored. */
+const MOST = 10_000;
 
 /**
  * After a logical restore into another cluster the stored transaction ids mean nothing: those
@@ -7,12 +9,21 @@ import { untimed } from "./pool.ts";
  * of a transaction that ended long ago (the first normal one), and so count as seen.
  * @returns how many rows were mended
  */
-export async function adoptRestoredHistory(pool: Pool): Promise<number> {
-  const { rowCount } = await pool.query(
-    untimed(
+export async function adoptRestoredHistory(lane: Lane, signal: AbortSignal): Promise<number> {
+  const query = lane.for({});
+  let adopted = 0;
+  for (let last = MOST; last === MOST; adopted += last) {
+    signal.throwIfAborted();
+    const rows = await query(
       `update jobcast.status_history set xid = '3'
-       where xid >= pg_snapshot_xmax(pg_current_snapshot())`,
-    ),
-  );
-  return rowCount ?? 0;
+       where (job_id, version) in (
+         select job_id, version from jobcast.status_history
+         where xid >= pg_snapshot_xmax(pg_current_snapshot())
+         limit ${MOST}
+       )
+       returning 1`,
+    );
+    last = rows.length;
+  }
+  return adopted;
 }

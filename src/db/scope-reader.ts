@@ -1,9 +1,11 @@
-import type { Pool } from "pg";
 import type { Change } from "../protocol/event.ts";
-import type { Scope } from "../protocol/scope.ts";
+import type { Scope, ScopeWalk } from "../protocol/scope.ts";
 import { formatSnapshot, parseSnapshot, type Snapshot } from "../protocol/snapshot.ts";
+import { firstRows, hasMore, type Paged } from "./change-page.ts";
+import { CLIENT_BYTES, readFirstGroup, withCare } from "./change-values.ts";
 import {
-  CHANGE_COLUMNS,
+  type ChangeRow,
+  changeColumns,
   hasChange,
   type MaybeChangeRow,
   NEWEST_XID,
@@ -11,12 +13,17 @@ import {
   toChange,
   upTo,
 } from "./changes.ts";
+import type { Lane } from "./lane.ts";
+import type { Query } from "./query.ts";
 
-/** Changes, and the snapshot that saw them: whatever it did not see is still to come. */
-export type ScopeRead = { readonly changes: readonly Change[]; readonly snapshot: Snapshot };
-
-/** More unfinished jobs than a person can watch; the newest are told. */
-const MAX_STATES = 5_000;
+/** A page of a walk over many jobs. */
+export type ScopePage = {
+  readonly changes: readonly Change[];
+  /** What the whole walk sees: whatever it does not see is still to come. */
+  readonly snapshot: Snapshot;
+  /** Where to go on; undefined at the end of the walk. */
+  readonly next: ScopeWalk | undefined;
+};
 
 /** A viewer that missed more is better served with the current state. */
 const MAX_MISSED = 10_000;
@@ -27,44 +34,31 @@ const CONDITIONS: Readonly<Record<Scope["kind"], string>> = {
   batch: "j.batch_id = $1::uuid",
 };
 
-function parameterOf(scope: Scope): string | readonly string[] {
-  return scope.kind === "jobs" ? scope.jobIds : scope.id;
-}
+const STATES = "created_at desc, id desc";
+const CHANGES = "job_id, version";
+
+type Row = ChangeRow & Paged & { readonly created_at: string; readonly id: string };
+type FirstRow = MaybeChangeRow<
+  Omit<Row, keyof ChangeRow> & { snapshot: string; newest: number | null; missed: number }
+>;
 
 /** Reads many jobs for one subscriber: their present states, or what it missed. */
-export function createScopeReader(pool: Pool) {
-  async function read(
-    changes: string,
-    parameters: unknown[],
-  ): Promise<ScopeRead & { end: number }> {
-    const { rows } = await pool.query<MaybeChangeRow<{ snapshot: string; newest: string | null }>>(
-      `select s.snapshot, s.newest, c.*
-       from (select pg_current_snapshot()::text as snapshot, ${NEWEST_XID} as newest) s
-       left join lateral (${changes}) c on true`,
-      parameters,
-    );
-    const newest = rows[0]?.newest ?? null;
-    const snapshot = parseSnapshot(rows[0]?.snapshot ?? "");
-    return {
-      changes: rows.filter(hasChange).map(toChange),
-      snapshot: upTo(newest === null ? null : Number(newest), snapshot),
-      end: snapshot.xmax,
-    };
-  }
-
+export function createScopeReader(lane: Lane) {
   return {
-    /** The newest event of each job that is named, or else of each that is unfinished. */
-    readStates(scope: Scope): Promise<ScopeRead> {
-      const unfinished =
-        scope.kind === "owner" ? "and j.status in ('pending', 'queued', 'processing')" : "";
-      return read(
-        `select ${CHANGE_COLUMNS}
-         from jobcast.jobs j join jobcast.status_history h on h.job_id = j.id and h.version = j.version
-         where ${CONDITIONS[scope.kind]} ${unfinished}
-         order by j.created_at desc, j.id desc
-         limit ${MAX_STATES}`,
-        [parameterOf(scope)],
+    /**
+     * The newest event of each job that is named, or of each in the batch, or else of each that is
+     * unfinished.
+     * @param owner whose turn it is
+     */
+    async readStates(scope: Scope, owner: string): Promise<ScopePage> {
+      const query = lane.for({ owner });
+      const rows = await withCare((isCareful) =>
+        query<FirstRow>(
+          withSnapshot(firstRows(presentStates(scope, isCareful), STATES, CLIENT_BYTES)),
+          [parameterOf(scope)],
+        ),
       );
+      return toPage(rows.filter(hasChange), { snapshot: seenBy(rows), since: undefined }, query);
     },
 
     /**
@@ -72,17 +66,128 @@ export function createScopeReader(pool: Pool) {
      * @returns undefined when it is more than a stream should replay, or when the snapshot is
      *   from the future: of a database that was set back
      */
-    async readSince(scope: Scope, since: Snapshot): Promise<ScopeRead | undefined> {
-      const missed = await read(
-        `select ${CHANGE_COLUMNS}
-         from jobcast.status_history h join jobcast.jobs j on j.id = h.job_id
-         where ${CONDITIONS[scope.kind]} and ${notVisibleIn("$2")}
-         order by h.job_id, h.version
-         limit ${MAX_MISSED + 1}`,
-        [parameterOf(scope), formatSnapshot(since)],
+    async readSince(scope: Scope, since: Snapshot, owner: string): Promise<ScopePage | undefined> {
+      const query = lane.for({ owner });
+      const rows = await withCare((isCareful) =>
+        query<FirstRow>(
+          withSnapshot(firstRows(missedChanges(scope, isCareful), CHANGES, CLIENT_BYTES)),
+          [parameterOf(scope), formatSnapshot(since)],
+        ),
       );
-      if (missed.changes.length > MAX_MISSED || since.xmax > missed.end) return undefined;
-      return missed;
+      const [first] = rows;
+      const isFuture = since.xmax > parseSnapshot(first?.snapshot ?? "").xmax;
+      if (isFuture || (first?.missed ?? 0) > MAX_MISSED) return undefined;
+      return toPage(rows.filter(hasChange), { snapshot: seenBy(rows), since }, query);
+    },
+
+    /** The next page of a walk, as its snapshot saw it, whatever was written since. */
+    async readOn(scope: Scope, walk: ScopeWalk, owner: string): Promise<ScopePage> {
+      const query = lane.for({ owner });
+      const { snapshot, since, after } = walk;
+      const values = [parameterOf(scope), formatSnapshot(snapshot), ...after];
+      const rows = await withCare((isCareful) =>
+        since
+          ? query<Row>(firstRows(laterChanges(scope, isCareful), CHANGES, CLIENT_BYTES), [
+              ...values,
+              formatSnapshot(since),
+            ])
+          : query<Row>(firstRows(laterStates(scope, isCareful), STATES, CLIENT_BYTES), values),
+      );
+      return toPage(rows, walk, query);
     },
   };
+}
+
+async function toPage(
+  rows: readonly Row[],
+  walk: Pick<ScopeWalk, "snapshot" | "since">,
+  query: Query,
+): Promise<ScopePage> {
+  const { whole, taken } = await readFirstGroup(rows, query, CLIENT_BYTES);
+  const last = rows[taken - 1];
+  const isOver = !last || (taken === rows.length && !hasMore(rows));
+  return {
+    changes: whole.map(toChange),
+    snapshot: walk.snapshot,
+    next: isOver
+      ? undefined
+      : {
+          ...walk,
+          after: walk.since ? [last.job_id, String(last.version)] : [last.created_at, last.id],
+        },
+  };
+}
+
+function parameterOf(scope: Scope): string | readonly string[] {
+  return scope.kind === "jobs" ? scope.jobIds : scope.id;
+}
+
+/** Of an owner only the unfinished ones are told: all that ever were would be too many. */
+function conditionOf({ kind }: Scope): string {
+  const unfinished = kind === "owner" ? "and j.status in ('pending', 'queued', 'processing')" : "";
+  return `${CONDITIONS[kind]} ${unfinished}`;
+}
+
+function presentStates(scope: Scope, isCareful: boolean): string {
+  return `
+    select ${changeColumns(isCareful)}, j.created_at, j.id, 0 as missed
+    from jobcast.jobs j join jobcast.status_history h on h.job_id = j.id and h.version = j.version
+    where ${conditionOf(scope)}`;
+}
+
+/**
+ * What the snapshot in $2 saw of the jobs behind the position in $3 and $4. One that has ended since
+ * is left out, because its end is still to be told. Ids of the future came with a restore.
+ */
+function laterStates(scope: Scope, isCareful: boolean): string {
+  return `
+    select ${changeColumns(isCareful)}, j.created_at, j.id
+    from jobcast.jobs j
+    cross join lateral (
+      select h.* from jobcast.status_history h
+      where h.job_id = j.id and (
+        pg_visible_in_snapshot(h.xid, $2::pg_snapshot) or h.xid >= pg_snapshot_xmax(pg_current_snapshot())
+      )
+      order by h.version desc
+      limit 1
+    ) h
+    where ${conditionOf(scope)} and (j.created_at, j.id) < ($3::timestamptz, $4::uuid)`;
+}
+
+/** Changes that the snapshot in $2 did not see, and how many there are: up to one too many. */
+function missedChanges(scope: Scope, isCareful: boolean): string {
+  return `
+    select ${changeColumns(isCareful)}, null::timestamptz as created_at, null::uuid as id,
+      count(*) over () as missed
+    from (
+      select h.job_id, h.version
+      from jobcast.status_history h join jobcast.jobs j on j.id = h.job_id
+      where ${CONDITIONS[scope.kind]} and ${notVisibleIn("$2")}
+      limit ${MAX_MISSED + 1}
+    ) m
+    join jobcast.status_history h on h.job_id = m.job_id and h.version = m.version
+    join jobcast.jobs j on j.id = m.job_id`;
+}
+
+/** Of the changes since the snapshot in $5 those that the one in $2 saw, behind $3 and $4. */
+function laterChanges(scope: Scope, isCareful: boolean): string {
+  return `
+    select ${changeColumns(isCareful)}, null::timestamptz as created_at, null::uuid as id
+    from jobcast.status_history h join jobcast.jobs j on j.id = h.job_id
+    where ${CONDITIONS[scope.kind]} and ${notVisibleIn("$5")}
+      and pg_visible_in_snapshot(h.xid, $2::pg_snapshot)
+      and (h.job_id, h.version) > ($3::uuid, $4::bigint)`;
+}
+
+/** The snapshot comes with the rows that it saw, also when there are none. */
+function withSnapshot(rows: string): string {
+  return `
+    select s.snapshot, s.newest, c.*
+    from (select pg_current_snapshot()::text as snapshot, ${NEWEST_XID} as newest) s
+    left join lateral (${rows}) c on true`;
+}
+
+function seenBy(rows: readonly FirstRow[]): Snapshot {
+  const [first] = rows;
+  return upTo(first?.newest ?? null, parseSnapshot(first?.snapshot ?? ""));
 }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Pool } from "pg";
+import type { Lane } from "./lane.ts";
+import { theOne } from "./query.ts";
 
 /** How late an overdue job is ended, at most, when all is well. */
 const SWEEP_MS = 1_000;
@@ -14,16 +15,20 @@ export type Sweeper = { start(): void; stop(): Promise<void> };
  * another one has locked.
  */
 export function createSweeper(
-  pool: Pool,
+  lane: Lane,
   log: { warn(details: object, message: string): void },
 ): Sweeper {
   const stopping = new AbortController();
+  const query = lane.for({});
   let running: Promise<void> | undefined;
 
   async function sweep(): Promise<void> {
     for (let ended = MOST; ended === MOST && !stopping.signal.aborted; ) {
-      const { rowCount } = await pool.query("select from jobcast.expire_jobs($1)", [MOST]);
-      ended = rowCount ?? 0;
+      const rows = await query<{ ended: number }>(
+        "select count(*) as ended from jobcast.expire_jobs($1)",
+        [MOST],
+      );
+      ended = theOne(rows).ended;
     }
   }
 

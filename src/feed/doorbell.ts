@@ -93,16 +93,16 @@ export function createDoorbell(options: {
 
   /** Rings and hears it, time after time, until the connection is lost. */
   async function keepProving(probe: Probe, lost: AbortSignal): Promise<void> {
-    let provenAt = Date.now();
+    let provenAt = performance.now();
     while (!lost.aborted) {
       const { unsent } = await probe.send(lost);
       if (unsent === undefined) {
-        provenAt = Date.now();
+        provenAt = performance.now();
         attempt = 0;
         setListening(true);
       } else {
         log.warn({ err: unsent }, "the doorbell could not be tested");
-        if (Date.now() - provenAt > UNPROVEN_MS) throw unsent;
+        if (performance.now() - provenAt > UNPROVEN_MS) throw unsent;
       }
       const pause = unsent === undefined ? PROBE_MS : UNSENT_MS;
       await delay(pause, undefined, { signal: lost }).catch(() => undefined); // lost: stop waiting

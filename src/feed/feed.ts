@@ -1,3 +1,4 @@
+import { isAboutRows } from "../db/change-values.ts";
 import type { FeedPage, FeedSession } from "../db/feed-session.ts";
 import type { Snapshot } from "../protocol/snapshot.ts";
 import { backoff } from "./backoff.ts";
@@ -12,6 +13,9 @@ const POLL_MS = 50;
 
 /** How often one that is awake because of the load reads: each read carries what many wrote. */
 const BUSY_POLL_MS = 10;
+
+/** A writer holds the sleepers' lock for a moment; who holds it for longer is named, so often. */
+const KEPT_AWAKE_MS = 30_000;
 
 /**
  * `connecting`: no session. `awake`: reads on a timer, because the bell does not work or because
@@ -54,6 +58,10 @@ export class Feed {
   #ringsFrom = Number.POSITIVE_INFINITY;
   #endedBelow = 0;
   #lastReadAt: number | undefined;
+  /** A row cannot be read together with others: each by itself, until that is over. */
+  #isCareful = false;
+  /** Since when somebody holds the sleepers' lock against us, and was not named. */
+  #keptAwakeSince: number | undefined;
   #rung = false;
   #ringWaiting: (() => void) | undefined;
   #running: Promise<void> | undefined;
@@ -73,7 +81,7 @@ export class Feed {
     return this.#epoch;
   }
 
-  /** When the feed last read everything there was, in ms since the epoch. */
+  /** When the feed last read everything there was, by `performance.now()`. */
   get lastReadAt(): number | undefined {
     return this.#lastReadAt;
   }
@@ -109,6 +117,7 @@ export class Feed {
       } catch (error) {
         if (this.#stopping.signal.aborted) return;
         this.#disconnected();
+        this.#isCareful = isAboutRows(error);
         this.#options.log.warn(
           { err: error, attempt },
           "the feed lost its session; connecting again",
@@ -121,7 +130,10 @@ export class Feed {
   async #connect(): Promise<FeedSession> {
     const session = await this.#options.openSession(this.#stopping.signal);
     this.#session = session;
-    void session.closed.then(() => session === this.#session && this.ring());
+    session.closed.then(
+      () => session === this.#session && this.ring(),
+      (err) => this.#options.log.warn({ err }, "the end of a session could not be awaited"),
+    );
     if (this.#epoch !== session.epoch) {
       // The snapshot first: with a new epoch and an old snapshot nothing would be right again.
       this.#since = await session.currentSnapshot();
@@ -143,14 +155,15 @@ export class Feed {
     this.#rung = false;
     if (!this.#since) throw new TypeError("The feed has no snapshot.");
     let transactions = 0;
-    for await (const page of session.read(this.#since)) {
+    for await (const page of session.read(this.#since, this.#isCareful)) {
       this.#options.onPage(page);
       transactions += new Set(page.changes.map(({ xid }) => xid)).size;
       if (page.snapshot) this.#since = page.snapshot;
       if (page.endedBelow) this.#endedBelow = page.endedBelow;
     }
+    this.#isCareful = false;
     this.#pace.add(transactions);
-    this.#lastReadAt = Date.now();
+    this.#lastReadAt = performance.now();
   }
 
   /** Goes to sleep in two steps, and wakes when the bell does not work or would ring all the time. */
@@ -163,12 +176,25 @@ export class Feed {
       this.#state = "awake";
     } else if (this.#state === "awake") {
       const ringsFrom = await session.lockBell();
-      if (ringsFrom === undefined) return;
+      if (ringsFrom === undefined) return this.#keptAwake(session);
+      this.#keptAwakeSince = undefined;
       this.#ringsFrom = ringsFrom;
       this.#state = "dozing";
     } else if (this.#state === "dozing" && this.#endedBelow > this.#ringsFrom) {
       this.#state = "asleep";
     }
+  }
+
+  /** Reading on a timer misses nothing, but somebody should know why it is done. */
+  async #keptAwake(session: FeedSession): Promise<void> {
+    this.#keptAwakeSince ??= performance.now();
+    if (performance.now() - this.#keptAwakeSince < KEPT_AWAKE_MS) return;
+    this.#keptAwakeSince = performance.now();
+    const holders = await session.bellHolders();
+    this.#options.log.warn(
+      { holders },
+      "the sleepers' lock is held against us: reading on a timer",
+    );
   }
 
   /** Until somebody rings or the timer of this state is up. */

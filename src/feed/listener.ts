@@ -1,6 +1,6 @@
-import type { Pool } from "pg";
+import { connectionConfig } from "../db/client.ts";
 import { type FeedPage, openFeedSession } from "../db/feed-session.ts";
-import { connectionConfig } from "../db/pool.ts";
+import type { Lane } from "../db/lane.ts";
 import { CHANNEL, createDoorbell, type FeedLog } from "./doorbell.ts";
 import { Feed, type FeedState } from "./feed.ts";
 
@@ -30,18 +30,19 @@ export function createListener(options: {
   /** A direct connection in mode `bell`: LISTEN and session locks do not pass a transaction pooler. */
   connectionString: string;
   mode: "bell" | "poll";
-  /** Our own test ring goes through here, which is another connection. */
-  pool: Pool;
+  /** Our own test ring goes through here, which is another connection, and large values come. */
+  lane: Lane;
   onPage: (page: FeedPage) => void;
   onEpochChange: () => void;
   log: FeedLog;
 }): Listener {
-  const { connectionString, mode, pool, log } = options;
+  const { connectionString, mode, lane, log } = options;
   const isPolling = mode === "poll";
+  const query = lane.for({});
   const doorbell = createDoorbell({
     config: connectionConfig(connectionString, "jobcast doorbell"),
     ring: async (payload) => {
-      await pool.query("select pg_notify($1, $2)", [CHANNEL, payload]);
+      await query("select pg_notify($1, $2)", [CHANNEL, payload]);
     },
     onRing: () => feed.ring(),
     onChange: () => feed.ring(), // what was missed meanwhile, and to sleep or to wake
@@ -49,7 +50,7 @@ export function createListener(options: {
   });
   const feed = new Feed({
     mode,
-    openSession: (signal) => openFeedSession(connectionString, signal),
+    openSession: (signal) => openFeedSession({ connectionString, signal, readValues: query }),
     doorbell,
     onPage: options.onPage,
     onEpochChange: options.onEpochChange,
@@ -62,7 +63,8 @@ export function createListener(options: {
     },
     state() {
       const { lastReadAt } = feed;
-      const lastReadAgoMs = lastReadAt === undefined ? null : Date.now() - lastReadAt;
+      const lastReadAgoMs =
+        lastReadAt === undefined ? null : Math.round(performance.now() - lastReadAt);
       const isReading =
         feed.state !== "connecting" && lastReadAgoMs !== null && lastReadAgoMs < STALE_MS;
       return {

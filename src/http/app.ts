@@ -2,14 +2,11 @@ import cors from "cors";
 import express, { type Express, type RequestHandler, type Router } from "express";
 import helmet from "helmet";
 import type { Logger } from "pino";
+import type { Unsent } from "../stream/unsent.ts";
+import { boundAnswers } from "./answers.ts";
+import { oneAtATime } from "./pipeline.ts";
 import { problemHandler } from "./problem.ts";
-import {
-  answerOptions,
-  checkBodyHead,
-  checkRequestHead,
-  MAX_BODY,
-  refuseUnknown,
-} from "./request-head.ts";
+import { answerOptions, checkBodyHead, checkRequestHead, refuseUnknown } from "./request-head.ts";
 import { createRouteTable, type RouteTable } from "./route-table.ts";
 
 /** What browsers may keep of a preflight; Chrome caps it at this many seconds. */
@@ -34,12 +31,15 @@ export type AppParts = {
     readonly streams: readonly Router[];
     readonly api: readonly Router[];
   };
+  /** The bytes that wait for clients. */
+  readonly unsent: Unsent;
   /** Writes the request log. */
   readonly requestLog?: RequestHandler;
 };
 
 /** The HTTP side of jobcast; it listens to nothing. Whatever fails ends as a problem document. */
-export function createApp({ log, corsOrigins, auth, routers, requestLog }: AppParts): Express {
+export function createApp(parts: AppParts): Express {
+  const { log, corsOrigins, auth, routers, requestLog, unsent } = parts;
   const streams = createRouteTable(routers.streams);
   const all = createRouteTable([...routers.open, ...routers.streams, ...routers.api]);
 
@@ -49,12 +49,14 @@ export function createApp({ log, corsOrigins, auth, routers, requestLog }: AppPa
   // Express answers `If-None-Match: *` with a 304 even without an ETag, so nothing is ever fresh.
   Object.defineProperty(app.request, "fresh", { value: false });
 
+  app.use(oneAtATime());
   if (requestLog) app.use(requestLog);
+  app.use(boundAnswers(unsent));
   app.use(protectBrowsers(), allowOrigins(corsOrigins), checkRequestHead, answerOptions(all));
   for (const router of routers.open) app.use(router);
   app.use(refuseUnknown(all), neverStore, onlyFor(streams, auth.streams));
   for (const router of routers.streams) app.use(router);
-  app.use(auth.api, checkBodyHead, express.json({ limit: MAX_BODY, strict: false }));
+  app.use(auth.api, checkBodyHead);
   for (const router of routers.api) app.use(router);
   app.use(problemHandler(log));
   return app;

@@ -7,24 +7,28 @@ import {
   grantSchema,
 } from "../protocol/credits.ts";
 import { type Caller, callerOf, requireScope } from "./auth/caller.ts";
-import { idempotencyKeyOf } from "./idempotency-key.ts";
+import { parseBodyJson, type ReadBody } from "./body.ts";
+import { onceOf } from "./idempotency-key.ts";
 import { parseBody, parseQuery } from "./validate.ts";
 
-export type CreditsRouterParts = { readonly credits: CreditStore };
+export type CreditsRouterParts = { readonly credits: CreditStore; readonly readBody: ReadBody };
 
 /** Balance, ledger and top-up. Charges and refunds come with the jobs. */
-export function createCreditsRouter({ credits }: CreditsRouterParts): Router {
+export function createCreditsRouter({ credits, readBody }: CreditsRouterParts): Router {
   const router = express.Router();
 
   router.get("/v1/credits", async (req, res) => {
+    const caller = callerOf(res);
     const { owner } = parseQuery(creditsQuerySchema, req);
-    res.json(await credits.account(accountOwner(callerOf(res), owner)));
+    res.json(await credits.account(accountOwner(caller, owner), caller.ownerId));
   });
 
   router.get("/v1/credits/transactions", async (req, res) => {
+    const caller = callerOf(res);
     const { owner, limit, cursor } = parseQuery(creditEntriesQuerySchema, req);
-    const ownerId = accountOwner(callerOf(res), owner);
-    const { entries, next } = await credits.entries(ownerId, { limit, before: cursor });
+    const ownerId = accountOwner(caller, owner);
+    const page = { limit, before: cursor };
+    const { entries, next } = await credits.entries(ownerId, page, caller.ownerId);
     const list: CreditEntryList = {
       items: [...entries],
       nextCursor: next === undefined ? null : String(next),
@@ -33,9 +37,12 @@ export function createCreditsRouter({ credits }: CreditsRouterParts): Router {
   });
 
   router.post("/v1/credits/grants", async (req, res) => {
-    requireScope(callerOf(res), "credits:grant");
-    const grant = parseBody(grantSchema, req);
-    res.status(201).json(await credits.grant({ ...grant, idempotencyKey: idempotencyKeyOf(req) }));
+    const caller = callerOf(res);
+    requireScope(caller, "credits:grant");
+    const bytes = await readBody(req, res, caller.ownerId);
+    const grant = parseBody(grantSchema, parseBodyJson(bytes, req.get("content-type")));
+    const entry = await credits.grant({ ...grant, once: onceOf(req, grant) }, caller.ownerId);
+    res.status(201).json(entry);
   });
 
   return router;

@@ -24,6 +24,11 @@ const STATUSES: ReadonlyMap<number, Meaning> = new Map<number, Meaning>([
 
 const MALFORMED: Meaning = ["invalid_request", "The request is malformed."];
 
+const LOCKED: Meaning = [
+  "locked",
+  "What this would change is locked by another transaction, such as a worker's; nothing was done.",
+];
+
 const UNAVAILABLE: Meaning = ["database_unavailable", "The database is unavailable."];
 
 /** What SQLSTATEs, or classes of them, say of a request; the longest match counts. */
@@ -34,14 +39,16 @@ const SQLSTATES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ["JC004", ["insufficient_credits", "The owner has too few credits."]],
   ["JC005", ["invalid_request", "This never changes."]],
   ["JC006", ["idempotency_key_reused", "The Idempotency-Key was used for another request."]],
+  ["JC007", LOCKED],
   ["22", ["invalid_request", "A value is malformed or out of its range."]],
   ["23", ["invalid_request", "A value breaks a rule of the database."]],
-  ["54001", ["invalid_request", "A value is nested too deeply."]],
-  // The server is going, coming, full, or a standby since a failover: all of it passes.
-  ...["08", "25006", "40", "53", "55P03", "57014", "57P"].map((state): [string, Meaning] => [
-    state,
-    UNAVAILABLE,
-  ]),
+  ["54", ["payload_too_large", "What is to be kept is larger than 2 MiB as PostgreSQL writes it."]],
+  ["55P03", LOCKED],
+  // The server is going, coming, full, a standby since a failover, not yet what it was, or gave up
+  // on what took too long: all of it passes.
+  ...["08", "25006", "28", "3D", "3F", "40", "42P01", "53", "57014", "57P"].map(
+    (state): [string, Meaning] => [state, UNAVAILABLE],
+  ),
 ]);
 
 /** Fields whose value only the database can judge, by the constraint that refused it. */
@@ -49,6 +56,11 @@ const CONSTRAINTS: ReadonlyMap<string, FieldProblem> = new Map([
   // No batch and somebody else's batch are the same: the difference would tell that there is one.
   ["batch_of_the_same_owner", { path: "body.batchId", message: "is no batch of this owner" }],
 ]);
+
+/** Whether somebody else holds what was to be changed. */
+export function isLocked(error: unknown): boolean {
+  return toJobcastError(error).code === "locked";
+}
 
 /** How Node says that there is no connection. */
 const NETWORK_ERRORS = new Set([

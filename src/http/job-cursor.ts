@@ -1,8 +1,8 @@
 import type { JobPosition } from "../db/job-list.ts";
 import { JobcastError } from "../errors.ts";
 
-/** The moment as PostgreSQL wrote it, to the microsecond, and the id. */
-const POSITION = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)([\da-f-]{36})$/;
+/** The moment as PostgreSQL wrote it, to the microsecond and whatever it is, and the id. */
+const POSITION = /^(-?infinity|\d{4,6}-[\d-]{5}[ T][\d:.]{8,15}(?:Z|\+00)(?: BC)?)([\da-f-]{36})$/;
 
 /** A place in the list of jobs as one opaque word. */
 export function formatJobCursor({ createdAt, id }: JobPosition): string {

@@ -1,61 +1,100 @@
-import express, { type RequestHandler, type Router } from "express";
-import type { UpdateOutcome } from "../db/jobs.ts";
+import express, { type Router } from "express";
+import type { JobPatch, UpdateOutcome } from "../db/jobs.ts";
 import { JobcastError } from "../errors.ts";
-import {
-  jobIdSchema,
-  type UpdateResult,
-  updateJobSchema,
-  updateJobsSchema,
-} from "../protocol/job.ts";
+import { jobIdSchema, updateJobSchema, updateJobsSchema } from "../protocol/job.ts";
+import { isFinal, type Status } from "../protocol/status.ts";
+import { toStorable } from "../protocol/storable.ts";
+import { sendJson } from "./answers.ts";
 import { callerOf, requireScope } from "./auth/caller.ts";
+import { type JsonBody, parseBodyJson } from "./body.ts";
 import { toRefusal } from "./foreign-errors.ts";
-import { withLinks } from "./job-links.ts";
+import { jsonArray, withLinks } from "./job-links.ts";
 import type { JobsRouterParts } from "./jobs-routes.ts";
 import { toProblem } from "./problem.ts";
 import { noSuchJob, parseBody, parseJobId } from "./validate.ts";
 
 /** What workers write. The scope comes first: without it nobody learns whether a job exists. */
-export function createJobUpdatesRouter({
-  jobs,
-  publicUrl,
-}: Omit<JobsRouterParts, "callbackLink">): Router {
+export function createJobUpdatesRouter(parts: Omit<JobsRouterParts, "callbackLink">): Router {
+  const { jobs, readBody, publicUrl } = parts;
   const router = express.Router();
 
-  router.patch("/v1/jobs/:id", requireWorker, async (req, res) => {
+  router.patch("/v1/jobs/:id", async (req, res) => {
+    const caller = callerOf(res);
+    requireScope(caller, "jobs:write");
     const id = parseJobId(req);
-    const job = await jobs.update(id, parseBody(updateJobSchema, req));
-    res.json(withLinks(job, publicUrl));
+    const bytes = await readBody(req, res, caller.ownerId);
+    const job = await jobs.update(id, readPatch(bytes, req.get("content-type")), caller.ownerId);
+    sendJson(res, withLinks(job, publicUrl));
   });
 
-  router.patch("/v1/jobs", requireWorker, async (req, res) => {
-    const { updates } = parseBody(updateJobsSchema, req);
-    const known = updates.filter(({ id }) => jobIdSchema.safeParse(id).success);
-    const outcomes = await jobs.updateMany(
-      known.map((update) => ({ ...update, id: update.id.toLowerCase() })),
-    );
-    const results = new Map(known.map((update, index) => [update, outcomes[index]]));
-    res.json({
-      results: updates.map((update) => toResult(update.id, results.get(update), publicUrl)),
-    });
+  router.patch("/v1/jobs", async (req, res) => {
+    const caller = callerOf(res);
+    requireScope(caller, "jobs:write");
+    const bytes = await readBody(req, res, caller.ownerId);
+    const { ids, text } = readPatches(bytes, req.get("content-type"));
+    // From 1 on, as PostgreSQL counts; what is no id is nobody's job.
+    const positions = ids.flatMap((id, index) => (isJobId(id) ? [index + 1] : []));
+    const outcomes = await jobs.updateMany(text, positions, caller.ownerId);
+    const results = ids.map((id, index) => toResult(id, outcomes.get(index + 1), publicUrl));
+    sendJson(res, `{"results":${jsonArray(results)}}`);
   });
 
   return router;
 }
 
-const requireWorker: RequestHandler = (_req, res, next) => {
-  requireScope(callerOf(res), "jobs:write");
-  next();
-};
+function readPatch(bytes: Buffer, contentType: string | undefined): JobPatch {
+  const body = parseReport(bytes, contentType, (value) => [value]);
+  const { attempt } = parseBody(updateJobSchema, body);
+  return { patch: body.text, attempt };
+}
+
+function readPatches(
+  bytes: Buffer,
+  contentType: string | undefined,
+): { ids: string[]; text: string } {
+  const body = parseReport(bytes, contentType, (value) => {
+    const { updates } = (value ?? {}) as { updates?: unknown };
+    return Array.isArray(updates) ? updates : [];
+  });
+  const { updates } = parseBody(updateJobsSchema, body);
+  return { ids: updates.map(({ id }) => id), text: body.text };
+}
+
+/**
+ * A worker's report. The end of a job must not be lost for a character that cannot be kept: there it
+ * is replaced, where any other report is refused for it.
+ */
+function parseReport(
+  bytes: Buffer,
+  contentType: string | undefined,
+  updatesOf: (value: unknown) => readonly unknown[],
+): JsonBody {
+  const body = parseBodyJson(bytes, contentType);
+  if (!updatesOf(body.value).some(isEnd)) return body;
+  const text = toStorable(body.text);
+  return text === body.text ? body : { text, value: JSON.parse(text) };
+}
+
+function isEnd(update: unknown): boolean {
+  return (
+    typeof update === "object" && update !== null && isFinal((update as { status: Status }).status)
+  );
+}
+
+function isJobId(id: string): boolean {
+  return jobIdSchema.safeParse(id).success;
+}
 
 /** @param outcome undefined for an id that cannot be one */
 function toResult(
   id: string,
   outcome: UpdateOutcome | undefined,
   publicUrl: string | undefined,
-): UpdateResult {
+): string {
   const { job, refusal } = outcome ?? {};
-  if (job && refusal === undefined) return { id, ok: true, job: withLinks(job, publicUrl) };
-  return { id, ok: false, problem: toProblem(refuse(outcome)) };
+  const head = `{"id":${JSON.stringify(id)},"ok"`;
+  if (job && refusal === undefined) return `${head}:true,"job":${withLinks(job, publicUrl)}}`;
+  return `${head}:false,"problem":${JSON.stringify(toProblem(refuse(outcome)))}}`;
 }
 
 function refuse({ job, refusal }: UpdateOutcome = {}): JobcastError {

@@ -1,5 +1,6 @@
 import express, { type Router } from "express";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import type { LaneState } from "../db/lane.ts";
 import type { StatisticsSource } from "./stats-routes.ts";
 
 type Metric = {
@@ -29,7 +30,10 @@ export function createMetricsRouter(source: StatisticsSource): Router {
   return router;
 }
 
-function metricsOf({ streams, subscriptions, listener, changes }: StatisticsSource): Metric[] {
+function metricsOf(source: StatisticsSource): Metric[] {
+  const { streams, subscriptions, listener, changes, lanes, unsentBytes } = source;
+  const ofLanes = (read: (lane: LaneState) => number) => () =>
+    Object.fromEntries(Object.entries(lanes()).map(([name, lane]) => [name, read(lane)]));
   return [
     {
       type: "gauge",
@@ -53,7 +57,7 @@ function metricsOf({ streams, subscriptions, listener, changes }: StatisticsSour
     {
       type: "counter",
       name: "streams_cut_total",
-      help: "Clients that left too much unread (slow) or took nothing at all (stalled).",
+      help: "Clients that left too much unread (slow), took nothing at all (stalled), or held the most when all together left too much (memory).",
       label: "reason",
       read: () => streams().cut,
     },
@@ -98,6 +102,33 @@ function metricsOf({ streams, subscriptions, listener, changes }: StatisticsSour
       name: "listener_last_read_age_seconds",
       help: "How long ago everything there was had been read; NaN before the first time.",
       read: () => (listener().lastReadAgoMs ?? Number.NaN) / 1_000,
+    },
+    {
+      type: "gauge",
+      name: "unsent_bytes",
+      help: "Bytes that wait for clients who are slow to take them.",
+      read: unsentBytes,
+    },
+    {
+      type: "gauge",
+      name: "database_healthy",
+      help: "1 while the database answers on the connections of a lane.",
+      label: "lane",
+      read: ofLanes(({ isHealthy }) => Number(isHealthy)),
+    },
+    {
+      type: "gauge",
+      name: "database_statements_running",
+      help: "Statements under way.",
+      label: "lane",
+      read: ofLanes(({ running }) => running),
+    },
+    {
+      type: "gauge",
+      name: "database_statements_waiting",
+      help: "Statements that wait for their turn.",
+      label: "lane",
+      read: ofLanes(({ waiting }) => waiting),
     },
   ];
 }

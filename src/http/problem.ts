@@ -19,11 +19,14 @@ export const PROBLEM_STATUS: Readonly<Record<ErrorCode, number>> = {
   job_conflict: 409,
   attempt_mismatch: 409,
   idempotency_key_in_use: 409,
+  locked: 409,
+  request_timeout: 408,
   payload_too_large: 413,
   unsupported_media_type: 415,
   idempotency_key_reused: 422,
   too_many_streams: 429,
   draining: 503,
+  overloaded: 503,
   database_unavailable: 503,
   keys_unavailable: 503,
   internal: 500,
@@ -35,8 +38,10 @@ export const PROBLEM_STATUS: Readonly<Record<ErrorCode, number>> = {
  */
 export const RETRY_AFTER: Readonly<Partial<Record<ErrorCode, readonly [number, number]>>> = {
   idempotency_key_in_use: [1, 3],
+  locked: [1, 3],
   too_many_streams: [5, 30],
   draining: [1, 5],
+  overloaded: [1, 5],
   database_unavailable: [2, 10],
   keys_unavailable: [2, 10],
 };

@@ -1,4 +1,5 @@
 import express, { type Router } from "express";
+import type { LaneState } from "../db/lane.ts";
 import type { ListenerState } from "../feed/listener.ts";
 import type { Statistics } from "../protocol/statistics.ts";
 import type { StreamStatistics } from "../stream/registry.ts";
@@ -14,6 +15,10 @@ export type StatisticsSource = {
   listener(): ListenerState;
   /** Changes that the feed has read since the process began. */
   changes(): number;
+  /** The connections, by what they are for. */
+  lanes(): Readonly<Record<string, LaneState>>;
+  /** Bytes that wait for clients. */
+  unsentBytes(): number;
 };
 
 /** `GET /v1/stats`, for those with the scope `stats:read`: it names owners. */
@@ -43,7 +48,8 @@ function readStatistics(source: StatisticsSource): Statistics {
     },
     subscriptions: source.subscriptions(),
     listener: { ...listener, state: feed, changes: source.changes() },
-    events: { delivered, replayed },
+    events: { delivered, replayed, unsentBytes: source.unsentBytes() },
+    database: source.lanes(),
     process: { uptimeSeconds: process.uptime(), rssBytes: process.memoryUsage.rss() },
   };
 }

@@ -1,13 +1,16 @@
 import { Router } from "express";
+import type { FindOwners } from "../db/job-owners.ts";
 import { createStreamTokenSchema, type StreamToken } from "../protocol/stream-token.ts";
 import { type Caller, CLOCK_TOLERANCE_SECONDS, callerOf, mayRead } from "./auth/caller.ts";
 import type { MintStreamToken } from "./auth/stream-token.ts";
+import { parseBodyJson, type ReadBody } from "./body.ts";
 import { noSuchJob, parseBody } from "./validate.ts";
 
 export type StreamTokensParts = {
   readonly mint: MintStreamToken;
   /** The owners of those jobs that exist. */
-  readonly findOwners: (ids: readonly string[]) => Promise<ReadonlyMap<string, string>>;
+  readonly findOwners: FindOwners;
+  readonly readBody: ReadBody;
 };
 
 /**
@@ -15,9 +18,11 @@ export type StreamTokensParts = {
  * cannot send headers. It is good until it expires and not just once: `EventSource` reconnects with
  * the URL that it was made with.
  */
-export function createStreamTokensRouter({ mint, findOwners }: StreamTokensParts): Router {
+export function createStreamTokensRouter(parts: StreamTokensParts): Router {
+  const { mint, findOwners, readBody } = parts;
+
   async function scopeFor(caller: Caller, ids: readonly string[]) {
-    const owners = await findOwners(ids);
+    const owners = await findOwners(ids, caller.ownerId);
     for (const id of ids) {
       const ownerId = owners.get(id);
       if (ownerId === undefined || !mayRead(caller, { id, ownerId })) {
@@ -29,8 +34,12 @@ export function createStreamTokensRouter({ mint, findOwners }: StreamTokensParts
 
   const router = Router();
   router.post("/v1/stream-tokens", async (req, res) => {
-    const { jobs, ttlSeconds } = parseBody(createStreamTokenSchema, req);
     const caller = callerOf(res);
+    const bytes = await readBody(req, res, caller.ownerId);
+    const { jobs, ttlSeconds } = parseBody(
+      createStreamTokenSchema,
+      parseBodyJson(bytes, req.get("content-type")),
+    );
     const scope = jobs && (await scopeFor(caller, jobs));
     const exp = Math.min(
       Math.floor(Date.now() / 1000) + ttlSeconds,

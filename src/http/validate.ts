@@ -2,6 +2,7 @@ import type { Request } from "express";
 import type { z } from "zod";
 import { type FieldProblem, JobcastError } from "../errors.ts";
 import { jobIdSchema } from "../protocol/job.ts";
+import type { JsonBody } from "./body.ts";
 
 /** More of them help nobody, and a body of a megabyte can have a hundred thousand. */
 const MAX_FIELDS = 50;
@@ -9,9 +10,9 @@ const MAX_FIELDS = 50;
 /** @throws {JobcastError} invalid_request, with the path of each wrong field under `body`. */
 export function parseBody<Schema extends z.ZodType>(
   schema: Schema,
-  req: Request,
+  { value }: JsonBody,
 ): z.output<Schema> {
-  return parse(schema, req.body, "body");
+  return parse(schema, value, "body");
 }
 
 /** @throws {JobcastError} invalid_request, with the path of each wrong parameter under `query`. */
@@ -53,5 +54,7 @@ function parse<Schema extends z.ZodType>(
 function toFields(issue: z.core.$ZodIssue, place: string): FieldProblem[] {
   const path = [place, ...issue.path.map(String)].join(".");
   if (issue.code !== "unrecognized_keys") return [{ path, message: issue.message }];
-  return issue.keys.map((key) => ({ path: `${path}.${key}`, message: "is not known here" }));
+  return issue.keys
+    .slice(0, MAX_FIELDS)
+    .map((key) => ({ path: `${path}.${key}`, message: "is not known here" }));
 }

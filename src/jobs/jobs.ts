@@ -1,8 +1,11 @@
-import { createJobStore, type NewJob } from "../db/jobs.ts";
+import { cancelJob, createJob, readJob, retryJob, updateJob } from "../db/jobs.ts";
+import { once } from "../once.ts";
 import type { StatusEvent } from "../protocol/event.ts";
-import type { StoredJob, UpdateJob } from "../protocol/job.ts";
+import type { CreateJob, JobText, StoredJob, UpdateJob } from "../protocol/job.ts";
 import type { Json } from "../protocol/json.ts";
-import { type Transaction, toDatabase } from "./transaction.ts";
+import { isFinal } from "../protocol/status.ts";
+import { toStorable } from "../protocol/storable.ts";
+import { type Transaction, toQuery } from "./transaction.ts";
 
 /** What the history says of changes that are made here. */
 const SOURCE = "app";
@@ -14,7 +17,36 @@ type Report = {
   readonly attempt?: number;
 };
 
-const storeOn = (transaction: Transaction) => createJobStore(toDatabase(transaction), SOURCE);
+/** A request for a job. `ownerId` is whose it is; the same idempotency key gives back the same job. */
+export type NewJob = CreateJob & {
+  readonly ownerId: string;
+  readonly idempotencyKey?: string | undefined;
+};
+
+/** A job as the application sees it: what HTTP would tell, as JavaScript reads it. */
+function toStoredJob({ json }: JobText): StoredJob {
+  return JSON.parse(json);
+}
+
+async function change(
+  transaction: Transaction,
+  id: string,
+  { attempt, ...patch }: UpdateJob,
+): Promise<StoredJob> {
+  const text = toJson(patch);
+  // The end of a job must not be lost for a character that cannot be kept.
+  const isEnd = patch.status !== undefined && isFinal(patch.status);
+  const update = { patch: isEnd ? toStorable(text) : text, attempt };
+  return toStoredJob(await updateJob(toQuery(transaction), id, update, SOURCE));
+}
+
+/** @throws {TypeError} for numbers that JSON would quietly turn into null */
+function toJson(value: object): string {
+  return JSON.stringify(value, (key, member: unknown) => {
+    if (typeof member !== "number" || Number.isFinite(member)) return member;
+    throw new TypeError(`"${key}" is ${member}, which is no JSON`);
+  });
+}
 
 /**
  * Changes jobs inside a transaction of the application's own, Kysely's or node-postgres':
@@ -32,23 +64,34 @@ const storeOn = (transaction: Transaction) => createJobStore(toDatabase(transact
  */
 export const jobs = {
   /** Creates a job and charges its credits. */
-  create(transaction: Transaction, job: NewJob): Promise<StoredJob> {
-    return storeOn(transaction).create(job);
+  async create(transaction: Transaction, job: NewJob): Promise<StoredJob> {
+    const { idempotencyKey: key, params, metadata, ...request } = job;
+    const created = await createJob(
+      toQuery(transaction),
+      {
+        ...request,
+        body: toJson({ params, metadata }),
+        once: key === undefined ? undefined : once(key, { ...request, params, metadata }),
+      },
+      SOURCE,
+    );
+    return toStoredJob(created);
   },
 
   /** The job as this transaction sees it; undefined when there is none. */
-  get(transaction: Transaction, id: string): Promise<StoredJob | undefined> {
-    return storeOn(transaction).get(id);
+  async get(transaction: Transaction, id: string): Promise<StoredJob | undefined> {
+    const job = await readJob(toQuery(transaction), id);
+    return job && toStoredJob(job);
   },
 
   /** Any change that the rules allow; what is not named stays. */
   update(transaction: Transaction, id: string, update: UpdateJob): Promise<StoredJob> {
-    return storeOn(transaction).update(id, update);
+    return change(transaction, id, update);
   },
 
   /** The work has begun. */
   start(transaction: Transaction, id: string, report: Report = {}): Promise<StoredJob> {
-    return storeOn(transaction).update(id, { ...report, status: "processing" });
+    return change(transaction, id, { ...report, status: "processing" });
   },
 
   /** Percent done, 0-100; a number below the one that is known changes nothing. */
@@ -58,7 +101,7 @@ export const jobs = {
     progress: number,
     report: Report & { readonly counts?: NonNullable<StatusEvent["counts"]> } = {},
   ): Promise<StoredJob> {
-    return storeOn(transaction).update(id, { ...report, progress });
+    return change(transaction, id, { ...report, progress });
   },
 
   complete(
@@ -67,7 +110,7 @@ export const jobs = {
     result?: Json,
     report: Report = {},
   ): Promise<StoredJob> {
-    return storeOn(transaction).update(id, {
+    return change(transaction, id, {
       ...report,
       status: "completed",
       ...(result !== undefined && { result }),
@@ -81,16 +124,16 @@ export const jobs = {
     error: NonNullable<StatusEvent["error"]>,
     report: Report = {},
   ): Promise<StoredJob> {
-    return storeOn(transaction).update(id, { ...report, status: "failed", error });
+    return change(transaction, id, { ...report, status: "failed", error });
   },
 
   /** Ends the job as cancelled and refunds its credits. */
-  cancel(transaction: Transaction, id: string, message?: string): Promise<StoredJob> {
-    return storeOn(transaction).cancel(id, message);
+  async cancel(transaction: Transaction, id: string, message?: string): Promise<StoredJob> {
+    return toStoredJob(await cancelJob(toQuery(transaction), id, message, SOURCE));
   },
 
   /** A failed, cancelled or timed out job becomes pending again, and is charged again. */
-  retry(transaction: Transaction, id: string, message?: string): Promise<StoredJob> {
-    return storeOn(transaction).retry(id, message);
+  async retry(transaction: Transaction, id: string, message?: string): Promise<StoredJob> {
+    return toStoredJob(await retryJob(toQuery(transaction), id, message, SOURCE));
   },
 };

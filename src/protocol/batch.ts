@@ -22,6 +22,8 @@ export const batchSchema = z.object({
   version: z.int().min(1),
   createdAt: z.iso.datetime(),
   finishedAt: z.iso.datetime().nullable(),
+  /** `["title"]` where a title of more than 8 KiB is left out: in events and lists. */
+  omitted: z.array(z.string()).optional(),
 });
 
 export type Batch = z.infer<typeof batchSchema>;
@@ -52,8 +54,6 @@ export type CreateBatch = z.infer<typeof createBatchSchema>;
 
 /** The answer to it: the jobs in the order of the request. */
 export const createdBatchSchema = batchResourceSchema.extend({ jobs: z.array(createdJobSchema) });
-
-export type CreatedBatch = z.infer<typeof createdBatchSchema>;
 
 /** The query of `GET /v1/batches`. The newest batch comes first. */
 export const listBatchesQuerySchema = z.strictObject({

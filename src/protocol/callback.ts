@@ -37,14 +37,24 @@ const patchSchema = updateJobSchema.omit({ attempt: true });
 /** What a delivery says of its job: an update that empties nothing. */
 export type CallbackPatch = z.infer<typeof patchSchema>;
 
+/** The same, and where in the body its result was found: its text has the exact numbers. */
+export type CallbackUpdate = {
+  readonly patch: CallbackPatch;
+  readonly resultPath: readonly string[] | undefined;
+};
+
 /**
  * The body of `POST /v1/callbacks/{jobId}`: an update of the job in our words or in a provider's.
  * Null says nothing, and so does what is not understood. A body of nothing else is refused.
  */
 export const callbackSchema = z
   .record(z.string(), z.unknown(), "must be an object")
-  .transform((body, context): CallbackPatch => {
-    const patch = readPatch(unwrap(fieldsOf(body)));
+  .transform((body, context): CallbackUpdate => {
+    const { patch, resultPath } = readUpdate(fieldsOf(body));
+    const checked = patchSchema.safeParse(patch);
+    for (const { path, message } of checked.error?.issues ?? []) {
+      context.addIssue({ code: "custom", path, message });
+    }
     if (Object.keys(patch).length === 0) {
       const isWordUnknown = find(fieldsOf(body), NAMES.status) !== undefined;
       context.addIssue({
@@ -55,9 +65,8 @@ export const callbackSchema = z
           : "says nothing of a job: expected status, progress, stage, message, counts, result or error",
       });
     }
-    return patch;
-  })
-  .pipe(patchSchema);
+    return { patch: checked.data ?? {}, resultPath };
+  });
 
 /** Why a delivery changed nothing; none of it is the provider's to mend. */
 export const callbackReasonSchema = z.enum([
@@ -86,59 +95,80 @@ export const callbackResultSchema = z.object({
 
 export type CallbackResult = z.infer<typeof callbackResultSchema>;
 
-type Fields = ReadonlyMap<string, unknown>;
+/** What a body says under a folded name, and where: the names as they were written. */
+type Field = { readonly path: readonly string[]; readonly value: unknown };
+type Fields = ReadonlyMap<string, Field>;
 
 /** `errorCode`, `error_code` and `ERROR-CODE` are one word. */
 function fold(word: string): string {
   return word.toLowerCase().replaceAll(/[\s_-]/g, "");
 }
 
-function fieldsOf(body: object): Fields {
+function fieldsOf(body: object, within: readonly string[] = []): Fields {
   return new Map(
     Object.entries(body)
       .filter(([, value]) => value !== null)
-      .map(([name, value]) => [fold(name), value]),
+      .map(([name, value]) => [fold(name), { path: [...within, name], value }]),
   );
 }
 
+function findField(fields: Fields, names: readonly string[]): Field | undefined {
+  return names.map((name) => fields.get(fold(name))).find((field) => field !== undefined);
+}
+
 function find(fields: Fields, names: readonly string[]): unknown {
-  return names.map((name) => fields.get(fold(name))).find((value) => value !== undefined);
+  return findField(fields, names)?.value;
 }
 
 /** Standard Webhooks recommends `{ type, timestamp, data }`, where `data` is what it is about. */
 function unwrap(fields: Fields): Fields {
   const data = fields.get("data");
-  if (readStatus(fields) || typeof data !== "object" || data === null) return fields;
-  const inner = fieldsOf(data);
+  if (readStatus(fields) || typeof data?.value !== "object" || data.value === null) return fields;
+  const inner = fieldsOf(data.value, data.path);
   return readStatus(inner) ? inner : fields;
 }
 
-function readPatch(fields: Fields): CallbackPatch {
+function readUpdate(body: Fields): CallbackUpdate {
+  const fields = unwrap(body);
   const status = readStatus(fields);
-  const message = readText(fields.get("message"));
+  const message = readText(find(fields, ["message"]));
+  const result = findField(fields, NAMES.result);
   const patch = {
     status,
     progress: readProgress(find(fields, NAMES.progress)),
-    stage: readText(fields.get("stage")),
+    stage: readText(find(fields, ["stage"])),
     message,
-    counts: countsSchema.safeParse(fields.get("counts")).data,
-    result: find(fields, NAMES.result) as CallbackPatch["result"],
+    counts: countsSchema.safeParse(find(fields, ["counts"])).data,
+    result: result?.value as CallbackPatch["result"],
     error: readError(fields, status, message),
   };
-  return Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== undefined));
+  return {
+    patch: Object.fromEntries(Object.entries(patch).filter(([, value]) => value !== undefined)),
+    resultPath: result?.path,
+  };
 }
 
 function readStatus(fields: Fields): Status | undefined {
   const word = find(fields, NAMES.status);
-  return typeof word === "string" ? STATUS_OF.get(fold(word)) : undefined;
+  return typeof word === "string" ? STATUS_OF.get(fold(word.slice(0, MAX_WORD))) : undefined;
 }
+
+/** No word or number that we know is longer. */
+const MAX_WORD = 64;
+
+const NUMBER = /^[+-]?\d+(\.\d+)?(e[+-]?\d+)?$/i;
 
 /** A number or its text, with or without a percent sign; what rounding left outside counts as the edge. */
 function readProgress(value: unknown): number | undefined {
-  const text = typeof value === "string" ? value.replace(/\s*%$/, "") : value;
-  const progress = typeof text === "string" && text !== "" ? Number(text) : text;
-  if (typeof progress !== "number" || Number.isNaN(progress)) return undefined;
+  const progress = typeof value === "string" ? readNumber(value) : value;
+  if (typeof progress !== "number" || !Number.isFinite(progress)) return undefined;
   return Math.min(Math.max(progress, 0), 100);
+}
+
+function readNumber(text: string): number | undefined {
+  if (text.length > MAX_WORD) return undefined;
+  const digits = text.trim().replace(/%$/, "").trim();
+  return NUMBER.test(digits) ? Number(digits) : undefined;
 }
 
 function readText(value: unknown): string | undefined {
@@ -151,17 +181,19 @@ function readError(
   status: Status | undefined,
   message: string | undefined,
 ): CallbackPatch["error"] {
-  const given = fields.get("error");
+  const given = find(fields, ["error"]);
   const members: Fields = typeof given === "object" && given ? fieldsOf(given) : new Map();
   const code = [
     find(fields, NAMES.errorCode),
-    ...["code", "error_code", "type", "name"].map((name) => members.get(fold(name))),
+    ...["code", "error_code", "type", "name"].map((name) => find(members, [name])),
   ].find((each) => (typeof each === "string" || typeof each === "number") && each);
   const hasFailed = status === "failed" || status === "timeout";
   const said = readErrorText(given, members);
   if (said === undefined && code === undefined && !hasFailed) return undefined;
   return {
-    code: String(code ?? (status === "timeout" ? "timeout" : "failed")).slice(0, 255),
+    code: String(code ?? (status === "timeout" ? "timeout" : "failed"))
+      .slice(0, 255)
+      .toWellFormed(),
     message: said ?? message ?? (status === "timeout" ? "The job timed out." : "The job failed."),
   };
 }
@@ -170,7 +202,7 @@ function readErrorText(given: unknown, members: Fields): string | undefined {
   if (typeof given === "string") return given === "" ? undefined : given;
   if (members.size === 0) return undefined;
   const text = ["message", "detail", "description", "reason", "error"]
-    .map((name) => readText(members.get(name)))
+    .map((name) => readText(find(members, [name])))
     .find((each) => each !== undefined);
   // What is nested too deeply to be kept would overflow JSON.stringify too.
   return text ?? (jsonSchema.safeParse(given).success ? JSON.stringify(given) : undefined);

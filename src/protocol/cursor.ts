@@ -1,3 +1,4 @@
+import type { ScopeWalk } from "./scope.ts";
 import { isBound, type Snapshot } from "./snapshot.ts";
 
 /** Longer, or with other bytes, a Last-Event-ID costs browsers a CORS preflight (Fetch, 2.2.2). */
@@ -34,4 +35,50 @@ export function parseCursor(epoch: string, cursor: string): Snapshot | undefined
 function isSnapshot({ xmin, xmax, xip }: Snapshot): boolean {
   const isAscending = xip.every((xid, index) => index === 0 || xid > (xip[index - 1] ?? 0));
   return isBound(xmin) && isBound(xmax) && isAscending && (xip.at(-1) ?? 0) < xmax;
+}
+
+/** A job's id, and its version; and a job's creation as PostgreSQL writes it, and its id. */
+const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
+const VERSION = /^\d{1,15}$/;
+const MOMENT = /^(-?infinity|\d{4,6}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00( BC)?)$/;
+
+/** No walk of ours is longer. */
+const MAX_WALK_LENGTH = 400;
+
+/** Stands for the snapshot of who had seen nothing before. */
+const NOTHING = "0";
+
+/**
+ * The cursor of a long poll whose answer was cut because it got too large: where its walk goes on, as
+ * `<snapshot>-<snapshot of before>-<position>`, the position in hexadecimal.
+ */
+export function formatWalk(epoch: string, { snapshot, since, after }: ScopeWalk): string {
+  const before = since ? formatCursor(epoch, since).slice(epoch.length + 1) : NOTHING;
+  return `${formatCursor(epoch, snapshot)}-${before}-${toHex(after.join("|"))}`;
+}
+
+/** Undefined when it is malformed, of another epoch, or no cut answer's cursor. */
+export function parseWalk(epoch: string, cursor: string): ScopeWalk | undefined {
+  if (cursor.length > MAX_WALK_LENGTH) return;
+  const [itsEpoch = "", end = "", before = "", position = "", ...rest] = cursor.split("-");
+  if (position === "" || rest.length > 0) return;
+  const snapshot = parseCursor(epoch, `${itsEpoch}-${end}`);
+  const since = before === NOTHING ? undefined : parseCursor(epoch, `${itsEpoch}-${before}`);
+  if (!snapshot || (before !== NOTHING && !since)) return;
+  const [first = "", second = "", ...others] = fromHex(position).split("|");
+  const isPosition = since
+    ? UUID.test(first) && VERSION.test(second)
+    : MOMENT.test(first) && UUID.test(second);
+  return isPosition && others.length === 0
+    ? { snapshot, since, after: [first, second] }
+    : undefined;
+}
+
+/** Of ASCII. */
+function toHex(text: string): string {
+  return Array.from(text, (char) => char.charCodeAt(0).toString(16).padStart(2, "0")).join("");
+}
+
+function fromHex(hex: string): string {
+  return hex.replace(/[\da-f]{2}/g, (code) => String.fromCharCode(Number.parseInt(code, 16)));
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { jsonSchema } from "./json.ts";
-import { statusSchema } from "./status.ts";
+import { type Status, statusSchema } from "./status.ts";
 
 export const countsSchema = z.strictObject({
   total: z.int().min(0),
@@ -29,13 +29,30 @@ export const statusEventSchema = z.object({
   /** Who wrote it: `api`, `callback`, `sweeper`, `sql`, or what a producer set as jobcast.source. */
   source: z.string(),
   occurredAt: z.iso.datetime(),
+  /**
+   * Members that are null here although the job has them: their row holds more than 4 MiB, or what
+   * PostgreSQL cannot give back.
+   */
+  omitted: z.array(z.string()).optional(),
 });
 
 export type StatusEvent = z.infer<typeof statusEventSchema>;
 
+/**
+ * A status event as it goes to the wire, and what is to be known of it on the way. It is never
+ * parsed: the JSON in it is PostgreSQL's own text, whose numbers no double holds.
+ */
+export type EventText = {
+  readonly jobId: string;
+  readonly version: number;
+  readonly status: Status;
+  /** A StatusEvent as JSON on one line. */
+  readonly json: string;
+};
+
 /** One row of the feed: an event, whose it is, and the transaction that wrote it. */
-export type Change = {
-  readonly event: StatusEvent;
+export type Change = EventText & {
   readonly ownerId: string;
+  readonly batchId: string | null;
   readonly xid: number;
 };

@@ -8,6 +8,8 @@ export const readinessSchema = z.object({
   /** Whether this process should be sent requests. */
   ready: z.boolean(),
   phase: z.enum(["new", "started", "draining", "stopped"]),
+  /** Whether the database answers on all of our connections to it. */
+  database: z.boolean(),
   feed: z.enum(["connecting", "awake", "dozing", "asleep"]),
   bell: z.boolean().nullable(),
   lastReadAgoMs: z.int().min(0).nullable(),

@@ -25,6 +25,16 @@ const statusesSchema = z
   .transform((value) => [value].flat().flatMap((part) => part.split(",")))
   .pipe(z.array(statusSchema));
 
+/** Values that a list can leave out. */
+const OMITTABLE = ["params", "result", "metadata"] as const;
+
+/** `omit=params&omit=result` and `omit=params,result` are the same. */
+const omitSchema = z
+  .union([z.string(), z.array(z.string())])
+  .transform((value) => [value].flat().flatMap((part) => part.split(",")))
+  .pipe(z.array(z.enum(OMITTABLE)))
+  .optional();
+
 /** A moment with its offset from UTC, or a day, which begins at midnight UTC. */
 const momentSchema = z.union(
   [z.iso.datetime({ offset: true }), z.iso.date().transform((day) => `${day}T00:00:00Z`)],
@@ -33,7 +43,8 @@ const momentSchema = z.union(
 
 /**
  * The query of `GET /v1/jobs`. The newest job comes first; `from` is the first moment of creation
- * that counts, `to` the first that does not. With `offset` the answer has a `total`.
+ * that counts, `to` the first that does not. With `offset` the answer has a `total`. Values above
+ * 8 KiB are left out, and those that `omit` names; a job's `omitted` names what it lacks.
  */
 export const listJobsQuerySchema = z
   .strictObject({
@@ -46,6 +57,7 @@ export const listJobsQuerySchema = z
     limit: limitSchema,
     offset: integerSchema(0, 2 ** 31 - 1).optional(),
     cursor: z.string().optional(),
+    omit: omitSchema,
   })
   .refine(({ offset, cursor }) => offset === undefined || cursor === undefined, {
     path: ["cursor"],
@@ -59,8 +71,6 @@ export const jobListSchema = z.object({
   nextCursor: z.string().nullable(),
 });
 
-export type JobList = z.infer<typeof jobListSchema>;
-
 /** The query of `GET /v1/jobs/{id}/history`: versions above `after`, ascending. */
 export const historyQuerySchema = z.strictObject({
   after: integerSchema(0, Number.MAX_SAFE_INTEGER).default(0),
@@ -72,5 +82,3 @@ export const jobHistorySchema = z.object({
   items: z.array(statusEventSchema),
   nextCursor: z.string().nullable(),
 });
-
-export type JobHistory = z.infer<typeof jobHistorySchema>;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { isStorable } from "./storable.ts";
 
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 export type JsonObject = { [key: string]: Json };
@@ -6,17 +7,9 @@ export type JsonObject = { [key: string]: Json };
 /** Deeper values would overflow a recursive reader, ours or PostgreSQL's. */
 const MAX_DEPTH = 64;
 
-/**
- * Text that PostgreSQL can hold: no NUL, no half surrogate pair.
- * @see https://www.postgresql.org/docs/current/datatype-json.html (\u0000 and surrogates)
- */
-function isStorableText(text: string): boolean {
-  return !text.includes("\u0000") && text.isWellFormed();
-}
-
 function firstProblem(value: unknown, depth: number): string | undefined {
   if (typeof value === "string") {
-    return isStorableText(value) ? undefined : "contains NUL or half a surrogate pair";
+    return isStorable(value) ? undefined : "contains NUL or half a surrogate pair";
   }
   if (typeof value === "number" && !Number.isFinite(value)) return "is beyond every double";
   if (typeof value !== "object" || value === null) return undefined;
@@ -48,5 +41,5 @@ export const jsonObjectSchema = z
 
 /** Text of 0 to `max` characters that PostgreSQL can hold. */
 export function textSchema(max: number) {
-  return z.string().max(max).refine(isStorableText, "contains NUL or half a surrogate pair");
+  return z.string().max(max).refine(isStorable, "contains NUL or half a surrogate pair");
 }

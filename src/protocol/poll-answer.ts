@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { type Batch, batchSchema } from "./batch.ts";
-import { type StatusEvent, statusEventSchema } from "./event.ts";
+import { batchSchema } from "./batch.ts";
+import { statusEventSchema } from "./event.ts";
 
 function pollAnswerSchema<Event extends z.ZodType>(event: Event) {
   return z.object({
@@ -19,7 +19,3 @@ export const statusPollSchema = pollAnswerSchema(statusEventSchema);
 
 /** The answer to a long poll of a batch: its newest state, or nothing. */
 export const batchPollSchema = pollAnswerSchema(batchSchema);
-
-export type PollAnswer = Omit<z.infer<typeof statusPollSchema>, "events"> & {
-  readonly events: readonly (StatusEvent | Batch)[];
-};

@@ -13,8 +13,11 @@ export const statisticsSchema = z.object({
     opened: countSchema,
     /** For being one too many. */
     refused: countSchema,
-    /** Clients that left too much unread, or took nothing at all between two heartbeats. */
-    cut: z.object({ slow: countSchema, stalled: countSchema }),
+    /**
+     * Clients that left too much unread, or took nothing at all between two heartbeats, or held the
+     * most when all together left too much.
+     */
+    cut: z.object({ slow: countSchema, stalled: countSchema, memory: countSchema }),
   }),
   /** Jobs, owners and batches that somebody watches; whoever watches several counts for each. */
   subscriptions: z.object({ topics: countSchema, subscribers: countSchema }),
@@ -34,7 +37,20 @@ export const statisticsSchema = z.object({
     delivered: countSchema,
     /** Those of them that were read back for streams that began or came back. */
     replayed: countSchema,
+    /** Bytes that wait for clients who are slow to take them. */
+    unsentBytes: countSchema,
   }),
+  /** The connections to the database, by what they are for. */
+  database: z.record(
+    z.string(),
+    z.object({
+      /** Whether the database answered lately. */
+      isHealthy: z.boolean(),
+      /** Statements under way, and those that wait for their turn. */
+      running: countSchema,
+      waiting: countSchema,
+    }),
+  ),
   process: z.object({ uptimeSeconds: z.number().min(0), rssBytes: countSchema }),
 });
 

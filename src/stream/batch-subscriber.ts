@@ -27,7 +27,10 @@ export class BatchSubscriber implements Subscriber {
   }
 
   flush(): void {
-    if (this.#isStale && this.#stream && !this.#isReading) void this.#refresh(this.#stream);
+    const stream = this.#stream;
+    if (!this.#isStale || !stream || this.#isReading) return;
+    // Nobody waits for it: what fails ends the stream, and its client comes back.
+    this.#refresh(stream).catch((error: unknown) => stream.fail(error));
   }
 
   /**

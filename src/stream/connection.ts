@@ -29,6 +29,7 @@ export class ResponseConnection extends Connection {
   readonly #bufferBytes: number;
   readonly #onOverflow: () => void;
   #onAbort: (() => void) | undefined;
+  #handed = 0;
 
   constructor(res: ServerResponse, bufferBytes: number, onOverflow: () => void) {
     super();
@@ -51,8 +52,13 @@ export class ResponseConnection extends Connection {
 
   readonly #onClose = (): void => this.#onAbort?.();
 
+  /** Bytes that were handed to the socket since the stream began. */
+  get handed(): number {
+    return this.#handed;
+  }
+
   /** Bytes that the kernel has not taken yet. */
-  get backlog(): number {
+  get unsent(): number {
     return this.#res.socket?.writableLength ?? 0;
   }
 
@@ -93,10 +99,11 @@ export class ResponseConnection extends Connection {
    */
   send(frames: readonly Frame[]): void {
     if (this.#res.destroyed || this.#res.writableEnded) return;
-    if (this.backlog > this.#bufferBytes) {
+    if (this.unsent > this.#bufferBytes) {
       this.#onOverflow();
       return;
     }
+    for (const frame of frames) this.#handed += frame.length;
     const { socket } = this.#res;
     if (socket && this.#res.chunkedEncoding) writeTogether(socket, frames);
     else for (const frame of frames) this.#res.write(unchunk(frame));

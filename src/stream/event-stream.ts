@@ -4,9 +4,10 @@ import { Session } from "better-sse";
 import type { CloseReason } from "../protocol/control-event.ts";
 import { ResponseConnection } from "./connection.ts";
 import { eventFrame, type Frame, retryFrame } from "./frames.ts";
+import type { Holder, Unsent } from "./unsent.ts";
 
 /** Why the server cut a connection without a word. */
-export type CutReason = "slow" | "stalled";
+export type CutReason = "slow" | "stalled" | "memory";
 
 export type EventKind = "live" | "replayed";
 
@@ -16,9 +17,13 @@ const PACE_BYTES = 64 * 1024;
 export type EventStreamOptions = {
   /** Unsent bytes above which the client is cut. */
   readonly bufferBytes: number;
+  /** The unsent bytes of all clients. */
+  readonly unsent: Unsent;
   /** Milliseconds for the first `retry:`; already jittered. */
   readonly retryMs: number;
   readonly onCut: (reason: CutReason) => void;
+  /** Something of ours failed, and the stream with it. */
+  readonly onError: (error: unknown) => void;
   /** Events of jobs or batches were sent: as they happened, or read back for one who joined late. */
   readonly onEvents: (kind: EventKind, count: number) => void;
   readonly onClosed: () => void;
@@ -28,7 +33,7 @@ export type EventStreamOptions = {
  * One SSE response. It is `open`, then `ending` until the client has taken what is left, then
  * `closed`; a client that is gone skips the middle. Once it is not open, what is sent is dropped.
  */
-export class EventStream {
+export class EventStream implements Holder {
   readonly #connection: ResponseConnection;
   readonly #res: ServerResponse;
   readonly #options: EventStreamOptions;
@@ -69,12 +74,28 @@ export class EventStream {
     return this.#state === "open";
   }
 
+  get handed(): number {
+    return this.#connection.handed;
+  }
+
+  get unsent(): number {
+    return this.#connection.unsent;
+  }
+
+  /** All clients together leave too much unread, and this one the most. */
+  cut(): void {
+    this.#cut("memory");
+  }
+
   /** @param events how many of the frames are events of jobs or batches, for the statistics */
   send(frames: readonly Frame[], events = 0, kind: EventKind = "live"): void {
     if (!this.isOpen || frames.length === 0) return;
+    const from = this.handed;
     this.#connection.send(frames);
     // Sending may have cut the client, and then it got none of them.
-    if (this.isOpen && events > 0) this.#options.onEvents(kind, events);
+    if (!this.isOpen) return;
+    if (this.unsent > 0) this.#options.unsent.hold(this, frames, from);
+    if (events > 0) this.#options.onEvents(kind, events);
   }
 
   /**
@@ -84,7 +105,7 @@ export class EventStream {
   ping(frame: Frame): void {
     if (this.#state === "closed") return;
     const taken = this.#connection.bytesTaken;
-    const isBehind = this.#connection.backlog > 0;
+    const isBehind = this.unsent > 0;
     if (isBehind && taken === this.#takenAtPing) {
       this.#cut("stalled");
       return;
@@ -98,6 +119,27 @@ export class EventStream {
     if (!this.isOpen) return;
     this.#state = "ending";
     this.#connection.end();
+  }
+
+  /** It had all the time that a stream has, and has not taken the end. */
+  abandon(): void {
+    this.#cut("stalled");
+  }
+
+  /** Work for this stream alone, which ends when the work fails. */
+  async run(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Something of ours failed: its client comes back, and gets what it missed. */
+  fail(error: unknown): void {
+    this.#options.onError(error);
+    this.#connection.destroy();
+    this.#closed();
   }
 
   /** Says why, and with what delay to come back, and ends. */
@@ -114,17 +156,23 @@ export class EventStream {
   async sendPaced(frames: readonly Frame[], events: number): Promise<void> {
     let slice: Frame[] = [];
     let bytes = 0;
+    // All of them lie in memory until the last of them is taken.
+    if (this.isOpen) this.#options.unsent.hold(this, frames, this.handed);
     for (const frame of frames) {
       slice.push(frame);
       bytes += frame.length;
       if (bytes < PACE_BYTES) continue;
-      this.send(slice);
+      this.#sendHeld(slice);
       await this.#drained();
       slice = [];
       bytes = 0;
     }
-    this.send(slice);
+    this.#sendHeld(slice);
     if (this.isOpen && events > 0) this.#options.onEvents("replayed", events);
+  }
+
+  #sendHeld(frames: readonly Frame[]): void {
+    if (this.isOpen && frames.length > 0) this.#connection.send(frames);
   }
 
   /** Resolves when the client has taken what was sent, or has gone. */
@@ -152,6 +200,7 @@ export class EventStream {
   #closed(): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
+    this.#options.unsent.release(this);
     this.#options.onClosed();
   }
 }

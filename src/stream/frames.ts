@@ -1,4 +1,4 @@
-import type { Change, StatusEvent } from "../protocol/event.ts";
+import type { Change, EventText } from "../protocol/event.ts";
 
 /**
  * One SSE event as the bytes of one HTTP/1.1 chunk (RFC 9112, 7.1), so that the same buffer is
@@ -18,7 +18,7 @@ export function unchunk(frame: Frame): Buffer {
 
 /**
  * An event without an id does not move the client's Last-Event-ID.
- * @param data JSON on one line: JSON.stringify escapes CR and LF, the only bytes that could end it
+ * @param data JSON on one line: JSON.stringify and PostgreSQL escape CR and LF, the only bytes that could end it
  */
 export function eventFrame(type: string, data: string, id?: string): Frame {
   return toChunk(`event: ${type}\n${id === undefined ? "" : `id: ${id}\n`}data: ${data}\n\n`);
@@ -34,20 +34,22 @@ export function idFrame(id: string): Frame {
   return toChunk(`id: ${id}\n`);
 }
 
-const replayedFrames = new WeakMap<StatusEvent, Frame>();
+const replayedFrames = new WeakMap<EventText, Frame>();
 
 /** The frame of an event that was read back: those who shared the read share the bytes, too. */
-export function replayedFrame(event: StatusEvent): Frame {
+export function replayedFrame(event: EventText): Frame {
   const known = replayedFrames.get(event);
-  const frame = known ?? eventFrame("status", JSON.stringify(event), String(event.version));
+  const frame = known ?? eventFrame("status", event.json, String(event.version));
   if (!known) replayedFrames.set(event, frame);
   return frame;
 }
 
+/** What a frame has beside the event's JSON, and the objects around it. */
+const OVERHEAD_BYTES = 256;
+
 /** A change on its way out: encoded when the first subscriber needs it, and only once. */
 export class OutgoingChange {
   readonly change: Change;
-  #data: string | undefined;
   #jobFrame: Frame | undefined;
   #sharedFrame: Frame | undefined;
 
@@ -55,21 +57,21 @@ export class OutgoingChange {
     this.change = change;
   }
 
+  /** What it holds in memory, about. */
+  get bytes(): number {
+    return this.change.json.length + OVERHEAD_BYTES;
+  }
+
   /** For a stream of one job: the id is the version. */
   get jobFrame(): Frame {
-    const { version } = this.change.event;
-    this.#jobFrame ??= eventFrame("status", this.#json(), String(version));
+    const { version, json } = this.change;
+    this.#jobFrame ??= eventFrame("status", json, String(version));
     return this.#jobFrame;
   }
 
   /** For streams over many jobs, whose id is the reader's own cursor: none here. */
   get sharedFrame(): Frame {
-    this.#sharedFrame ??= eventFrame("status", this.#json());
+    this.#sharedFrame ??= eventFrame("status", this.change.json);
     return this.#sharedFrame;
-  }
-
-  #json(): string {
-    this.#data ??= JSON.stringify(this.change.event);
-    return this.#data;
   }
 }

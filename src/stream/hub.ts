@@ -70,7 +70,7 @@ export class Hub {
   }
 
   #route(change: Change): void {
-    const { jobId, batchId } = change.event;
+    const { jobId, batchId } = change;
     let outgoing: OutgoingChange | undefined;
     const topics = [`job:${jobId}`, `owner:${change.ownerId}`];
     if (batchId !== null) topics.push(`batch:${batchId}`);

@@ -1,11 +1,11 @@
+import type { EventText } from "../protocol/event.ts";
 import { isFinal } from "../protocol/status.ts";
+import type { Allowance } from "./allowance.ts";
 import type { EventStream } from "./event-stream.ts";
 import { eventFrame, type Frame, type OutgoingChange, replayedFrame } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
+import { Parked } from "./parked.ts";
 import type { JobReplay } from "./ports.ts";
-
-/** Live changes, of any size, that wait for a replay to end; with more the replay simply reads on. */
-const MAX_PARKED = 100;
 
 /** Reads above a version, and again while the database is away, as long as it is wanted. */
 type PatientRead = (after: number, isWanted: () => boolean) => Promise<JobReplay | undefined>;
@@ -18,23 +18,23 @@ type PatientRead = (after: number, isWanted: () => boolean) => Promise<JobReplay
  */
 export class JobSubscriber implements Subscriber {
   readonly #read: PatientRead;
+  readonly #parked: Parked;
   #stream: EventStream | undefined;
   /** The newest version that was sent. */
   #sent = 0;
   #isLive = false;
-  #parked: OutgoingChange[] = [];
-  #parkedTooMany = false;
   #frames: Frame[] = [];
   #isEnding = false;
 
-  constructor(read: PatientRead) {
+  constructor(read: PatientRead, parking: Allowance) {
     this.#read = read;
+    this.#parked = new Parked(parking);
   }
 
   enqueue(outgoing: OutgoingChange): void {
     if (this.#isEnding) return;
-    const { version, status } = outgoing.change.event;
-    if (!this.#isLive) this.#park(outgoing);
+    const { version, status } = outgoing.change;
+    if (!this.#isLive) this.#parked.add(outgoing);
     else if (version === this.#sent + 1) {
       this.#frames.push(outgoing.jobFrame);
       this.#sent = version;
@@ -42,8 +42,8 @@ export class JobSubscriber implements Subscriber {
     } else if (version > this.#sent) {
       // A hole: what is missing is in the table.
       this.#isLive = false;
-      this.#park(outgoing);
-      void this.#catchUp();
+      this.#parked.add(outgoing);
+      this.#catchUpAlone();
     }
   }
 
@@ -52,6 +52,11 @@ export class JobSubscriber implements Subscriber {
     this.#stream.send(this.#frames, this.#frames.length);
     this.#frames = [];
     if (this.#isEnding) this.#stream.end();
+  }
+
+  /** Gives back what it parked: it is unsubscribed. */
+  leave(): void {
+    this.#parked.clear();
   }
 
   /**
@@ -64,12 +69,12 @@ export class JobSubscriber implements Subscriber {
     const [first] = replay.events;
     this.#sent = first ? first.version - 1 : replay.version;
     this.#take(replay, isReset ? "reset" : "status");
-    void this.#catchUp(replay.version);
+    this.#catchUpAlone(replay.version);
   }
 
-  #park(outgoing: OutgoingChange): void {
-    if (this.#parked.length < MAX_PARKED) this.#parked.push(outgoing);
-    else this.#parkedTooMany = true;
+  /** Nobody waits for it: what fails ends the stream, and its client comes back. */
+  #catchUpAlone(known?: number): void {
+    this.#catchUp(known).catch((error: unknown) => this.#stream?.fail(error));
   }
 
   /** Reads until nothing is missing, then lets go of what was parked, in one turn of the loop. */
@@ -80,12 +85,12 @@ export class JobSubscriber implements Subscriber {
       const frames = this.#frames.splice(0);
       await stream.sendPaced(frames, frames.length);
       if (!stream.isOpen || this.#isEnding) break;
-      const isComplete = version !== undefined && this.#sent >= version && !this.#parkedTooMany;
-      if (isComplete) break; // a hole in what was parked shows when it is let go
+      const isComplete = version !== undefined && this.#sent >= version;
+      if (isComplete && !this.#parked.isIncomplete) break; // a hole in what was parked shows when it is let go
       version = await this.#readOn(stream);
     }
     this.#isLive = true;
-    for (const outgoing of this.#parked.splice(0)) this.enqueue(outgoing);
+    for (const outgoing of this.#parked.takeAll()) this.enqueue(outgoing);
     this.flush();
   }
 
@@ -94,26 +99,28 @@ export class JobSubscriber implements Subscriber {
    * @returns the version that the job has now
    */
   async #readOn(stream: EventStream): Promise<number | undefined> {
-    this.#parkedTooMany = false;
+    // What comes from now on is parked again, and the read that follows sees all that came before.
+    if (this.#parked.isIncomplete) this.#parked.clear();
     const replay = await this.#read(this.#sent, () => stream.isOpen);
-    if (replay) this.#take(replay, "status");
-    else stream.end(); // the job is gone
+    if (!replay)
+      stream.end(); // the job is gone
+    else if (replay.events.length > 0) this.#take(replay, "status");
+    else this.#sent = replay.version; // its history is: there is nothing to go on with
     return replay?.version;
   }
 
   #take({ events, version }: JobReplay, type: "status" | "reset"): void {
     for (const event of events) {
       if (event.version <= this.#sent) continue;
-      this.#frames.push(
-        type === "reset"
-          ? eventFrame(type, JSON.stringify(event), String(event.version))
-          : replayedFrame(event),
-      );
+      this.#frames.push(type === "reset" ? resetFrame(event) : replayedFrame(event));
       this.#sent = event.version;
       this.#isEnding = isFinal(event.status) && event.version === version;
     }
-    this.#parked = this.#parked.filter(({ change }) => change.event.version > this.#sent);
   }
+}
+
+function resetFrame({ json, version }: EventText): Frame {
+  return eventFrame("reset", json, String(version));
 }
 
 /** Whether a client whose last id is `after` has seen the end: it gets 204 and stays away. */

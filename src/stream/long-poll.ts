@@ -27,12 +27,12 @@ export async function waitForNews<T>(wait: Wait<T>): Promise<T> {
     },
   };
   const unsubscribe = wait.hub.subscribe(wait.topics, bell);
-  const end = Date.now() + wait.waitMs;
+  const end = performance.now() + wait.waitMs;
   try {
     for (;;) {
       isRung = false;
       const answer = await wait.read();
-      const left = end - Date.now();
+      const left = end - performance.now();
       if (wait.hasNews(answer) || left <= 0 || wait.signal.aborted) return answer;
       if (isRung) continue;
       await new Promise<void>((resolve) => {

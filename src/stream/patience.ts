@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { JobcastError } from "../errors.ts";
+import { isPassing } from "../errors.ts";
 
 const FIRST_MS = 50;
 const LONGEST_MS = 2_000;
@@ -8,7 +8,7 @@ const LONGEST_MS = 2_000;
  * Reads, and again after a growing and jittered pause when the read fails, as long as somebody
  * wants the answer: a database that is away for a while must not end a stream.
  * @returns undefined when it was no longer wanted
- * @throws {JobcastError} what the read found out about the request, which no pause will change
+ * @throws what no pause will change: what the read found out about the request, or a mistake of ours
  */
 export async function readPatiently<T>(
   read: () => Promise<T>,
@@ -19,7 +19,7 @@ export async function readPatiently<T>(
     try {
       return await read();
     } catch (error) {
-      if (error instanceof JobcastError) throw error;
+      if (!isPassing(error)) throw error;
       onError(error);
       await delay(pause * (0.5 + Math.random() / 2));
     }
@@ -46,11 +46,11 @@ export async function readForRequest<T>(
   gone: AbortSignal,
   onError: (error: unknown) => void,
 ): Promise<T> {
-  const end = Date.now() + REQUEST_MS;
+  const end = performance.now() + REQUEST_MS;
   let lastError: unknown;
   const answer = await readPatiently(
     async () => ({ value: await read() }),
-    () => !gone.aborted && Date.now() < end,
+    () => !gone.aborted && performance.now() < end,
     (error) => {
       lastError = error;
       onError(error);

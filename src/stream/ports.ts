@@ -1,14 +1,15 @@
 import type { Batch } from "../protocol/batch.ts";
-import type { Change, StatusEvent } from "../protocol/event.ts";
-import type { Scope } from "../protocol/scope.ts";
+import type { Change, EventText } from "../protocol/event.ts";
+import type { Scope, ScopeWalk } from "../protocol/scope.ts";
 import type { Snapshot } from "../protocol/snapshot.ts";
+import type { Status } from "../protocol/status.ts";
 
 /** A job as it stands, and a page of its events above the one that was asked for, ascending. */
 export type JobReplay = {
   readonly ownerId: string;
   readonly version: number;
-  readonly status: StatusEvent["status"];
-  readonly events: readonly StatusEvent[];
+  readonly status: Status;
+  readonly events: readonly EventText[];
 };
 
 /** What a stream of one job reads with. A read begins after it was asked for. */
@@ -17,14 +18,21 @@ export type JobReader = {
   read(jobId: string, after: number | null): Promise<JobReplay | undefined>;
 };
 
-/** Changes, and the snapshot that saw them. */
-export type ScopeRead = { readonly changes: readonly Change[]; readonly snapshot: Snapshot };
+/** A page of a walk over many jobs; no page weighs more than a megabyte, but for a single event. */
+export type ScopePage = {
+  readonly changes: readonly Change[];
+  /** What the whole walk sees. */
+  readonly snapshot: Snapshot;
+  /** Where it goes on; undefined at its end. */
+  readonly next: ScopeWalk | undefined;
+};
 
-/** What a stream over many jobs reads with. */
+/** What a stream over many jobs reads with; `owner` is whose turn it is. */
 export type ScopeReader = {
-  readStates(scope: Scope): Promise<ScopeRead>;
+  readStates(scope: Scope, owner: string): Promise<ScopePage>;
   /** Undefined: too much to replay, or a snapshot from the future. */
-  readSince(scope: Scope, since: Snapshot): Promise<ScopeRead | undefined>;
+  readSince(scope: Scope, since: Snapshot, owner: string): Promise<ScopePage | undefined>;
+  readOn(scope: Scope, walk: ScopeWalk, owner: string): Promise<ScopePage>;
 };
 
 /** What a stream of one batch reads with. A read begins after it was asked for. */

@@ -1,7 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { JobcastError } from "../errors.ts";
+import { Allowance } from "./allowance.ts";
 import type { CutReason, EventKind, EventStream } from "./event-stream.ts";
 import { eventFrame } from "./frames.ts";
+import { Unsent } from "./unsent.ts";
 
 export type Transport = "sse" | "long-poll";
 
@@ -12,6 +14,8 @@ export type RegistryOptions = {
   readonly maxStreams: number;
   readonly maxStreamsPerOwner: number;
   readonly maxStreamMs: number;
+  /** Unsent bytes of all clients, streams or not, above which the slowest are cut. */
+  readonly maxUnsentBytes: number;
 };
 
 /** Counters since the process began, and what is open now. */
@@ -39,17 +43,22 @@ const TICK_MS = 250;
 
 type Attended = {
   readonly stream: EventStream;
+  /** By the wall clock, which is what tokens go by. */
   readonly expiresAt: number;
+  /** These two by a clock that nobody sets. */
   readonly closesAt: number;
   nextPingAt: number;
 };
+
+/** What all streams that begin may park together. Unit: bytes. */
+const PARKING_BYTES = 16 * 1_024 * 1_024;
 
 /** Every open stream of this process: admission, heartbeats, lifetimes and the drain. */
 export class StreamRegistry {
   readonly #options: RegistryOptions;
   readonly #owners = new Map<string, number>();
   readonly #open: Record<Transport, number> = { sse: 0, "long-poll": 0 };
-  readonly #cut: Record<CutReason, number> = { slow: 0, stalled: 0 };
+  readonly #cut: Record<CutReason, number> = { slow: 0, stalled: 0, memory: 0 };
   readonly #attended = new Set<Attended>();
   /** How often all streams were ended. */
   #generation = 0;
@@ -59,9 +68,13 @@ export class StreamRegistry {
   #replayed = 0;
   #timer: NodeJS.Timeout | undefined;
   readonly #draining = new AbortController();
+  /** What clients have not taken yet, those of answers that are no streams too. */
+  readonly unsent: Unsent;
+  readonly parking = new Allowance(PARKING_BYTES);
 
   constructor(options: RegistryOptions) {
     this.#options = options;
+    this.unsent = new Unsent(options.maxUnsentBytes);
   }
 
   /** Aborted when the process begins to drain: whoever waits for news should answer now. */
@@ -107,7 +120,7 @@ export class StreamRegistry {
         if (attended) this.#attended.delete(attended);
       },
       attend: (stream, expiresAt) => {
-        const now = Date.now();
+        const now = performance.now();
         attended = {
           stream,
           expiresAt,
@@ -124,7 +137,7 @@ export class StreamRegistry {
   }
 
   start(): void {
-    this.#timer ??= setInterval(() => this.#tick(Date.now()), TICK_MS);
+    this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
     this.#timer.unref();
   }
 
@@ -172,24 +185,28 @@ export class StreamRegistry {
   async drain(ms: number): Promise<void> {
     this.#draining.abort();
     const streams = [...this.#attended];
-    const end = Date.now() + ms;
+    const end = performance.now() + ms;
     for (const [index, { stream }] of streams.entries()) {
       const due = end - (ms * (streams.length - index)) / streams.length;
-      const wait = due - Date.now();
+      const wait = due - performance.now();
       if (wait > 5) await delay(wait);
       stream.close("draining", this.retryMs());
     }
   }
 
   /** One timer for all: heartbeats fall where their streams began, so they are spread by themselves. */
-  #tick(now: number): void {
-    const ping = eventFrame("ping", JSON.stringify({ at: new Date(now).toISOString() }));
+  #tick(): void {
+    const [now, clock] = [performance.now(), Date.now()];
+    const ping = eventFrame("ping", JSON.stringify({ at: new Date(clock).toISOString() }));
+    this.unsent.sweep();
     for (const attended of this.#attended) {
       const { stream } = attended;
-      if (stream.isOpen && now >= attended.expiresAt) {
+      if (stream.isOpen && clock >= attended.expiresAt) {
         stream.close("token_expired", this.retryMs());
-      } else if (stream.isOpen && now >= attended.closesAt) {
-        stream.close("max_age", this.retryMs());
+      } else if (now >= attended.closesAt) {
+        // Whoever has not taken the end by then never will.
+        if (stream.isOpen) stream.close("max_age", this.retryMs());
+        else if (now >= attended.closesAt + this.#options.heartbeatMs * 2) stream.abandon();
       } else if (now >= attended.nextPingAt) {
         attended.nextPingAt = now + this.#options.heartbeatMs;
         stream.ping(ping);

@@ -1,18 +1,23 @@
 import { formatCursor } from "../protocol/cursor.ts";
+import type { Change } from "../protocol/event.ts";
+import type { ScopeWalk } from "../protocol/scope.ts";
 import { hasPassed, isVisibleIn, type Snapshot } from "../protocol/snapshot.ts";
+import type { Allowance } from "./allowance.ts";
 import type { EventStream } from "./event-stream.ts";
 import { eventFrame, type Frame, idFrame, type OutgoingChange } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
-import type { ScopeRead } from "./ports.ts";
+import { Parked } from "./parked.ts";
+import type { ScopePage } from "./ports.ts";
 
-/** Live changes that wait for the first read to be sent; with more than that it reads on. */
-const MAX_PARKED = 1_000;
+/** What a client is told from a page on: whether its last id meant nothing, and it starts over. */
+export type Opening = { readonly page: ScopePage; readonly isReset: boolean };
 
-/** What changed since a snapshot (or, when that is too much, the present states), patiently. */
-type PatientRead = (
-  since: Snapshot,
-  isWanted: () => boolean,
-) => Promise<{ read: ScopeRead; isReset: boolean } | undefined>;
+/** Reads patiently, as long as it is wanted; undefined when it is no longer. */
+export type ScopeReads = {
+  /** What changed since a snapshot or, when that is too much, the present states. */
+  since(snapshot: Snapshot, isWanted: () => boolean): Promise<Opening | undefined>;
+  next(walk: ScopeWalk, isWanted: () => boolean): Promise<ScopePage | undefined>;
+};
 
 /**
  * One viewer of many jobs: no committed change is missed, whatever the order of the commits.
@@ -23,27 +28,25 @@ type PatientRead = (
  */
 export class ScopeSubscriber implements Subscriber {
   readonly #epoch: string;
-  readonly #read: PatientRead;
+  readonly #reads: ScopeReads;
+  readonly #parked: Parked;
   #stream: EventStream | undefined;
   #isLive = false;
   /** What the first read saw; undefined once the feed has passed it and nothing can repeat. */
   #seen: Snapshot | undefined;
   #frames: Frame[] = [];
-  #parked: OutgoingChange[] = [];
-  #parkedTooMany = false;
   /** The snapshot of the newest flush that was parked as a whole. */
   #parkedSnapshot: Snapshot | undefined;
 
-  constructor(epoch: string, read: PatientRead) {
+  constructor(epoch: string, reads: ScopeReads, parking: Allowance) {
     this.#epoch = epoch;
-    this.#read = read;
+    this.#reads = reads;
+    this.#parked = new Parked(parking);
   }
 
   enqueue(outgoing: OutgoingChange): void {
-    if (!this.#isLive) {
-      if (this.#parked.length < MAX_PARKED) this.#parked.push(outgoing);
-      else this.#parkedTooMany = true;
-    } else if (!this.#seen || !isVisibleIn(this.#seen, outgoing.change.xid)) {
+    if (!this.#isLive) this.#parked.add(outgoing);
+    else if (!this.#seen || !isVisibleIn(this.#seen, outgoing.change.xid)) {
       this.#frames.push(outgoing.sharedFrame);
     }
   }
@@ -68,45 +71,69 @@ export class ScopeSubscriber implements Subscriber {
     }
   }
 
-  /** Sends what was read already, then whatever came meanwhile, then what is live. */
-  async begin(stream: EventStream, first: ScopeRead, isReset: boolean): Promise<void> {
+  /** Gives back what it parked: it is unsubscribed. */
+  leave(): void {
+    this.#parked.clear();
+  }
+
+  /** Sends what was read already and whatever is behind it, then what came meanwhile, then live. */
+  async begin(stream: EventStream, first: Opening): Promise<void> {
     this.#stream = stream;
-    await stream.sendPaced(this.#toFrames(first, isReset), first.changes.length);
-    let known: ScopeRead = first;
-    while (this.#parkedTooMany && stream.isOpen) {
-      this.#parkedTooMany = false;
-      this.#parked = [];
-      const missed = await this.#read(known.snapshot, () => stream.isOpen);
-      if (!missed) return;
-      known = missed.read;
-      if (missed.isReset || known.changes.length > 0) {
-        await stream.sendPaced(this.#toFrames(known, missed.isReset), known.changes.length);
-      }
+    let opening: Opening | undefined = first;
+    let isFirst = true;
+    for (;;) {
+      if (!(await this.#tell(stream, opening, isFirst))) return;
+      if (!this.#parked.isIncomplete) break;
+      this.#parked.clear();
+      isFirst = false;
+      opening = await this.#reads.since(opening.page.snapshot, () => stream.isOpen);
+      if (!opening) return;
     }
-    this.#seen = known.snapshot;
+    this.#seen = opening.page.snapshot;
     this.#isLive = true;
-    for (const outgoing of this.#parked.splice(0)) this.enqueue(outgoing);
+    for (const outgoing of this.#parked.takeAll()) this.enqueue(outgoing);
     this.flush(this.#parkedSnapshot);
   }
 
-  #toFrames({ changes, snapshot }: ScopeRead, isReset: boolean): Frame[] {
-    const cursor = this.#cursor(snapshot);
-    const frames = changes.map(({ event }, index) => {
-      const isLast = index === changes.length - 1;
-      // An id in a frame of its own could be carried off by a heartbeat between the two.
-      return eventFrame("status", JSON.stringify(event), isLast ? cursor : undefined);
-    });
-    const isEmpty = frames.length === 0;
-    if (isReset) {
-      const data = JSON.stringify({ reason: "unknown_cursor" });
-      return [eventFrame("reset", data, isEmpty ? cursor : undefined), ...frames];
+  /**
+   * All pages of a walk, at the pace of the client. Its id comes with the last event, so the last
+   * one of each page is kept until it is known whether others follow.
+   * @returns false when the client has gone
+   */
+  async #tell(
+    stream: EventStream,
+    { page: first, isReset }: Opening,
+    isFirst: boolean,
+  ): Promise<boolean> {
+    const cursor = this.#cursor(first.snapshot);
+    // Of a reset to nothing it is the last event, and has the id.
+    const isBare = isReset && first.changes.length === 0 && !first.next;
+    let kept = isReset ? resetFrame(isBare ? cursor : undefined) : undefined;
+    let last: Change | undefined;
+    for (let page: ScopePage | undefined = first; page; ) {
+      const changes: Change[] = last ? [last, ...page.changes] : [...page.changes];
+      last = changes.pop();
+      const frames = changes.map(({ json }) => eventFrame("status", json));
+      await stream.sendPaced(kept ? [kept, ...frames] : frames, frames.length);
+      kept = undefined;
+      if (!stream.isOpen) return false;
+      if (!page.next) break;
+      page = await this.#reads.next(page.next, () => stream.isOpen);
+      if (!page) return false;
     }
+    // An id in a frame of its own could be carried off by a heartbeat between the two.
+    if (last) stream.send([eventFrame("status", last.json, cursor)], 1, "replayed");
     // Nothing to tell yet, but a client without an id would come back without one, and would miss
     // a job that began and ended in between.
-    return isEmpty ? [eventFrame("ready", "{}", cursor)] : frames;
+    else if (isReset ? !isBare : isFirst) stream.send([eventFrame("ready", "{}", cursor)]);
+    return stream.isOpen;
   }
 
   #cursor(snapshot: Snapshot): string {
     return formatCursor(this.#epoch, snapshot);
   }
+}
+
+function resetFrame(id: string | undefined): Frame {
+  return eventFrame("reset", JSON.stringify({ reason: "unknown_cursor" }), id);
 }

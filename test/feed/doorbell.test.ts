@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { connectionConfig } from "../../src/db/pool.ts";
+import { connectionConfig } from "../../src/db/client.ts";
 import { CHANNEL, createDoorbell, type Doorbell } from "../../src/feed/doorbell.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { until, within } from "../support/deadline.ts";

@@ -2,11 +2,11 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
-import { connectionConfig } from "../../src/db/pool.ts";
 import {
   type EmbeddedPostgres,
   startEmbeddedPostgres,
 } from "../../src/embedded/embedded-postgres.ts";
+import { testConnection } from "../support/connection.ts";
 import type { Sql } from "./watch.ts";
 
 const quiet = { info: () => undefined, warn: () => undefined };
@@ -41,7 +41,7 @@ export async function createEmbeddedDatabase(
     },
     /** A connection for each statement, because the server comes and goes. */
     async query<Row extends pg.QueryResultRow>(sql: string, params: unknown[] = []) {
-      const client = new pg.Client(connectionConfig(postgres.url, "jobcast tests"));
+      const client = new pg.Client(testConnection(postgres.superuserUrl));
       await client.connect();
       try {
         return (await client.query<Row>(sql, params)).rows;

@@ -23,6 +23,7 @@ function session(
     },
     lockBell: async () => undefined,
     unlockBell: async () => undefined,
+    bellHolders: async () => "nobody",
     destroy: () => closed.resolve(),
     lose() {
       isLost = true;

@@ -1,7 +1,7 @@
 import type pg from "pg";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { connectionConfig } from "../../src/db/client.ts";
 import { openFeedSession } from "../../src/db/feed-session.ts";
-import { connectionConfig } from "../../src/db/pool.ts";
 import { CHANNEL, createDoorbell, type Doorbell } from "../../src/feed/doorbell.ts";
 import { Feed } from "../../src/feed/feed.ts";
 import { Pace } from "../../src/feed/pace.ts";
@@ -28,10 +28,15 @@ beforeEach(async () => {
   });
   feed = new Feed({
     mode: "bell",
-    openSession: (signal) => openFeedSession(db.url, signal),
+    openSession: (signal) =>
+      openFeedSession({
+        connectionString: db.url,
+        signal,
+        readValues: () => Promise.reject(new Error("no row here is large")),
+      }),
     doorbell,
     onPage: ({ changes }) => {
-      for (const { event } of changes) seen.push(`${event.jobId} ${event.version}`);
+      for (const { jobId, version } of changes) seen.push(`${jobId} ${version}`);
     },
     onEpochChange: () => undefined,
     log,

@@ -50,7 +50,7 @@ async function openPoll(jobId: string): Promise<{ answer: ReturnType<TestServer[
   const [now] = await db.query<{ at: string }>("select clock_timestamp()::text as at");
   const wait = Math.min(60, OUTAGE_MS / 1_000 + 15);
   const answer = server.call("GET", `/v1/jobs/${jobId}/events?after=1&wait=${wait}`);
-  const hasRead = `select from pg_stat_activity where application_name = 'jobcast'
+  const hasRead = `select from pg_stat_activity where application_name = 'jobcast streams'
     and query like '%job_version%' and query_start > $1::timestamptz and state = 'idle'`;
   await until(async () => (await db.query(hasRead, [now?.at])).length > 0, 5_000, "its read");
   return { answer };

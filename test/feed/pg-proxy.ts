@@ -8,7 +8,10 @@ export type PgProxy = {
   readonly statements: readonly string[];
   /** The next ones that LISTEN are answered with errors of these SQLSTATEs and do not reach the server. */
   refuseListen(...codes: string[]): void;
-  /** Whether notifications are thrown away on their way to the client, as by a transaction pooler. */
+  /**
+   * Whether it is like a transaction pooler: notifications do not reach the client, and it is told a
+   * process that is not the server's.
+   */
   isSilent: boolean;
   close(): Promise<void>;
 };
@@ -16,6 +19,7 @@ export type PgProxy = {
 const QUERY = "Q".charCodeAt(0);
 const PARSE = "P".charCodeAt(0);
 const NOTIFICATION_RESPONSE = "A".charCodeAt(0);
+const BACKEND_KEY_DATA = "K".charCodeAt(0);
 
 export async function startPgProxy(targetPort: number): Promise<PgProxy> {
   const sockets = new Set<Socket>();
@@ -46,7 +50,10 @@ export async function startPgProxy(targetPort: number): Promise<PgProxy> {
       else client.write(errorResponse(code));
     }, true);
     const fromServer = splitMessages((message) => {
-      if (!isSilent || message[0] !== NOTIFICATION_RESPONSE) client.write(message);
+      if (isSilent && message[0] === NOTIFICATION_RESPONSE) return;
+      // The process follows the type and the length.
+      if (isSilent && message[0] === BACKEND_KEY_DATA) message.writeUInt32BE(1, 5);
+      client.write(message);
     });
     client.on("data", fromClient);
     upstream.on("data", fromServer);

@@ -123,10 +123,11 @@ describe("a token", () => {
     const seconds = Number.parseInt(token.split(".")[1] ?? "", 36) - Date.now() / 1000;
     expect(seconds).toBeGreaterThan(7 * 24 * 3600 - 10);
     expect(seconds).toBeLessThanOrEqual(7 * 24 * 3600);
-    expect(readCallbackToken(key, "a", token)).toBe(4);
+    expect(readCallbackToken(key, "a", token)).toEqual({ attempt: 4, isExpired: false });
     expect(readCallbackToken(key, "b", token)).toBeUndefined();
     expect(readCallbackToken(Buffer.alloc(32, 2), "a", token)).toBeUndefined();
-    expect(readCallbackToken(key, "a", await tokenFor(-1))).toBeUndefined();
+    const expired = readCallbackToken(key, "a", await tokenFor(-1));
+    expect(expired).toEqual({ attempt: 4, isExpired: true });
   });
 
   it("is in no log, whatever came of the delivery", async () => {
@@ -172,11 +173,21 @@ describe("a delivery", () => {
       [{}, "body"],
       [{ id: "x", progress: null }, "body"],
       [{ status: "dreaming" }, "body.status"],
-      [{ status: "completed", result: "a\u0000b" }, "body.result"],
     ] as const) {
       const { status, body: problem } = await deliver(server, callback, body);
       expect([status, problem.code]).toEqual([400, "invalid_request"]);
       expect(problem.fields?.map((field) => field.path)).toEqual([path]);
+    }
+  });
+
+  it("ends its job although a character of it cannot be kept, which is replaced", async () => {
+    for (const bad of ["a\u0000b", "a\ud800b", "a\udc00b"]) {
+      const { callback, id } = await createJob();
+      const body = { status: "completed", result: { [bad]: [bad] }, message: bad };
+      const { status, body: answer } = await deliver(server, callback, body);
+      expect([status, answer.applied, answer.status]).toEqual([200, true, "completed"]);
+      const job = await read(id);
+      expect([job.result, job.message]).toEqual([{ "a\ufffdb": ["a\ufffdb"] }, "a\ufffdb"]);
     }
   });
 

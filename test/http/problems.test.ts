@@ -1,10 +1,10 @@
 import { STATUS_CODES } from "node:http";
 import { Router } from "express";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createPool } from "../../src/db/pool.ts";
 import { ERROR_CODES, JobcastError } from "../../src/errors.ts";
 import { PROBLEM_STATUS, toProblem } from "../../src/http/problem.ts";
 import { problemSchema } from "../../src/protocol/problem.ts";
+import { openTestPool } from "../support/database.ts";
 import { until } from "../support/deadline.ts";
 import { bearer, type JobsApi, startJobsApi } from "../support/jobs-api.ts";
 import { rawRequest } from "../support/raw-request.ts";
@@ -341,7 +341,7 @@ describe("503 database_unavailable", () => {
   it("is the answer when the server ends our session in the middle of a query", async () => {
     const id = await createJob();
     const holder = await api.pool.connect();
-    const admin = createPool(api.databaseUrl, { onError: () => undefined });
+    const admin = openTestPool(api.databaseUrl);
     try {
       await holder.query("begin");
       await holder.query("select from jobcast.jobs where id = $1 for update", [id]);

@@ -126,6 +126,15 @@ describe("GET /metrics", () => {
         jobcast_streams_refused_total: streams.refused,
         'jobcast_streams_cut_total{reason="slow"}': 0,
         'jobcast_streams_cut_total{reason="stalled"}': 0,
+        'jobcast_streams_cut_total{reason="memory"}': 0,
+        jobcast_unsent_bytes: expect.toSatisfy((bytes) => bytes >= 0 && bytes < 10_000),
+        ...Object.fromEntries(
+          ["streams", "reads", "writes", "service"].flatMap((lane) => [
+            [`jobcast_database_healthy{lane="${lane}"}`, 1],
+            [`jobcast_database_statements_running{lane="${lane}"}`, expect.any(Number)],
+            [`jobcast_database_statements_waiting{lane="${lane}"}`, 0],
+          ]),
+        ),
         jobcast_subscription_topics: 1,
         jobcast_events_delivered_total: events.delivered,
         jobcast_events_replayed_total: events.replayed,

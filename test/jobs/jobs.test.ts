@@ -81,7 +81,10 @@ describe("jobs in a transaction of Kysely", () => {
       dialect: new PostgresDialect({ pool }),
       plugins: [new CamelCasePlugin()],
     });
-    await database.query("create table prompts (job_id uuid not null, text text not null)");
+    await database.query(
+      `create table prompts (job_id uuid not null, text text not null);
+       grant all on prompts to public`,
+    );
 
     const failing = db.transaction().execute(async (trx) => {
       const job = await jobs.create(trx, { ownerId: "alice", type: "image" });

@@ -1,15 +1,17 @@
-import { Kysely, PostgresDialect } from "kysely";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type JobFilter, type JobPage, listJobs } from "../../src/db/job-list.ts";
-import type { DB } from "../../src/db/tables.ts";
+import type { Query } from "../../src/db/query.ts";
 import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
 
 const JOBS = 1_000_000;
-const FIRST_PAGE_MS = 20;
-const ROUNDS = 3;
-const REQUESTS = 100;
+
+/**
+ * Pages of the database that a page of a list may touch: for each of 51 jobs some of the index, its
+ * row, and its history's. How long that takes is the machine's affair; that it stays so is ours.
+ */
+const MAX_BUFFERS = 1_500;
 
 let database: TestDatabase;
 let server: TestServer;
@@ -45,51 +47,66 @@ afterAll(async () => {
   await database?.drop();
 });
 
-const FIRST_PAGES = [
-  "",
-  "?status=failed",
-  "?type=mesh",
-  "?status=processing&type=video",
-  "?from=2026-03-01&to=2026-03-02",
-  "?limit=100",
-];
+type Plan = {
+  readonly "Node Type": string;
+  readonly "Shared Hit Blocks": number;
+  readonly "Shared Read Blocks": number;
+  readonly Plans?: readonly Plan[];
+};
 
-/** Milliseconds that the slowest of a hundred took, in the quietest of some rounds. */
-async function p99(path: string, claims: { sub: string; scope?: string }): Promise<number> {
-  const rounds: number[] = [];
-  for (let round = 0; round < ROUNDS; round += 1) {
-    const times: number[] = [];
-    for (let request = 0; request < REQUESTS; request += 1) {
-      const start = performance.now();
-      const { status, body } = await server.call("GET", `/v1/jobs${path}`, undefined, claims);
-      times.push(performance.now() - start);
-      expect(status).toBe(200);
-      expect(body.items.length).toBeGreaterThan(0);
-    }
-    times.sort((a, b) => a - b);
-    rounds.push(times[Math.ceil(REQUESTS * 0.99) - 1] ?? Number.POSITIVE_INFINITY);
-  }
-  return Math.min(...rounds);
+function nodesOf(plan: Plan): string[] {
+  return [plan["Node Type"], ...(plan.Plans ?? []).flatMap(nodesOf)];
 }
 
+describe("a page of the list among a million jobs", () => {
+  const owner7 = { ownerId: "owner-7" };
+  const owner0 = { ownerId: "owner-0" };
+  const filters: [string, JobFilter, Partial<JobPage>][] = [
+    ["a small owner's", owner7, {}],
+    ["a large owner's", owner0, {}],
+    ["a large owner's by status", { ...owner0, statuses: ["failed"] }, {}],
+    ["a large owner's by type", { ...owner0, type: "mesh" }, {}],
+    ["a large owner's by both", { ...owner0, statuses: ["processing"], type: "video" }, {}],
+    ["a large owner's by date", { ...owner0, from: "2026-03-01", to: "2026-03-02" }, {}],
+    ["a small owner's with a total", owner7, { offset: 50 }],
+    ["a large owner's of a hundred", owner0, { limit: 100 }],
+    [
+      "a large owner's after a cursor",
+      owner0,
+      { after: { createdAt: "2026-02-01T00:00:00Z", id: "01a00000-0000-7000-8000-000000000000" } },
+    ],
+    ["everybody's", {}, {}],
+    ["everybody's by status", { statuses: ["failed"] }, {}],
+    ["everybody's by type", { type: "mesh" }, {}],
+    ["everybody's by date", { from: "2026-03-01", to: "2026-03-02" }, {}],
+  ];
+
+  it.each(filters)("reads what it shows and little else: %s", async (_, filter, page) => {
+    const pool = openTestPool(database.url, { max: 2 });
+    let buffers = 0;
+    const nodes: string[] = [];
+    const query: Query = async <Row extends object>(
+      text: string,
+      values: readonly unknown[] = [],
+    ) => {
+      const { rows } = await pool.query(`explain (analyze, buffers, format json) ${text}`, [
+        ...values,
+      ]);
+      const plan: Plan = rows[0]["QUERY PLAN"][0].Plan;
+      buffers += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"];
+      nodes.push(...nodesOf(plan));
+      return (await pool.query<Row & pg.QueryResultRow>(text, [...values])).rows as Row[];
+    };
+    const { jobs } = await listJobs(query, filter, { limit: 50, ...page });
+    await pool.end();
+    expect(jobs.length).toBeGreaterThan(0);
+    expect(nodes.filter((node) => /^Index/.test(node))).not.toEqual([]);
+    expect(nodes).not.toContain("Seq Scan");
+    expect(buffers).toBeLessThan(MAX_BUFFERS);
+  });
+});
+
 describe("GET /v1/jobs among a million jobs", () => {
-  it.each(FIRST_PAGES)(
-    `answers an owner's first page %s with a p99 under ${FIRST_PAGE_MS} ms`,
-    async (path) => {
-      expect(await p99(path, { sub: "owner-7", scope: "" })).toBeLessThan(FIRST_PAGE_MS);
-      expect(await p99(path, { sub: "owner-0", scope: "" })).toBeLessThan(FIRST_PAGE_MS);
-    },
-    120_000,
-  );
-
-  it.each(FIRST_PAGES)(
-    `answers everybody's first page %s with a p99 under ${FIRST_PAGE_MS} ms`,
-    async (path) => {
-      expect(await p99(path, { sub: "admin", scope: "jobs:read" })).toBeLessThan(FIRST_PAGE_MS);
-    },
-    120_000,
-  );
-
   it("goes through all pages of an owner by cursor, without a hole or a repeat", async () => {
     const seen = new Set<string>();
     let cursor: string | null = "";
@@ -106,41 +123,5 @@ describe("GET /v1/jobs among a million jobs", () => {
       "select count(*)::int as count from jobcast.jobs where owner_id = 'owner-7'",
     );
     expect(seen.size).toBe(row?.count);
-  });
-});
-
-describe("the plans of the list", () => {
-  const filters: [string, JobFilter, Partial<JobPage>][] = [
-    ["an owner's", { ownerId: "owner-7" }, {}],
-    ["an owner's by status", { ownerId: "owner-0", statuses: ["failed"] }, {}],
-    ["an owner's by type", { ownerId: "owner-0", type: "mesh" }, {}],
-    ["an owner's with a total", { ownerId: "owner-7" }, { offset: 50 }],
-    [
-      "an owner's after a cursor",
-      { ownerId: "owner-0" },
-      { after: { createdAt: "2026-02-01T00:00:00Z", id: "01a00000-0000-7000-8000-000000000000" } },
-    ],
-    ["everybody's", {}, {}],
-    ["everybody's by status", { statuses: ["failed"] }, {}],
-    ["everybody's by date", { from: "2026-03-01", to: "2026-03-02" }, {}],
-  ];
-
-  it.each(filters)("have no sequential scan: %s", async (_, filter, page) => {
-    const pool = openTestPool(database.url, { max: 2 });
-    const queries: { sql: string; parameters: readonly unknown[] }[] = [];
-    const db = new Kysely<DB>({
-      dialect: new PostgresDialect({ pool }),
-      log: ({ query }) => void queries.push(query),
-    });
-    await listJobs(db, filter, { limit: 50, ...page });
-    expect(queries.length).toBeGreaterThan(0);
-    for (const { sql, parameters } of queries) {
-      const { rows } = await pool.query(`explain ${sql}`, [...parameters]);
-      const plan = rows.map((row) => row["QUERY PLAN"]).join("\n");
-      console.log(plan);
-      expect(plan).toMatch(/Index (Only )?Scan/);
-      expect(plan).not.toMatch(/Seq Scan/);
-    }
-    await pool.end();
   });
 });

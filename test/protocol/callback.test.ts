@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { type CallbackPatch, callbackSchema } from "../../src/protocol/callback.ts";
 
 function read(body: unknown): CallbackPatch {
-  return callbackSchema.parse(body);
+  return callbackSchema.parse(body).patch;
 }
 
 describe("the body of a callback", () => {

@@ -12,7 +12,7 @@ const worker = { sub: "worker", scope: "jobs:write" };
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  server = await startTestServer({ databaseUrl: database.url, heartbeatSeconds: 0.3 });
+  server = await startTestServer({ databaseUrl: database.url, heartbeatSeconds: 1 });
 });
 
 afterAll(async () => {

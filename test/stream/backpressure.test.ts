@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
-import type { StatusEvent } from "../../src/protocol/event.ts";
+import type { Change } from "../../src/protocol/event.ts";
+import { Allowance } from "../../src/stream/allowance.ts";
 import { eventFrame } from "../../src/stream/frames.ts";
 import { JobSubscriber } from "../../src/stream/job-subscriber.ts";
 import { until, within } from "../support/deadline.ts";
@@ -110,13 +111,12 @@ describe("a client that does not keep up", () => {
 });
 
 /** A job that has ended, with a history that is far larger than any buffer. */
-function longHistory(count: number, bytes: number): StatusEvent[] {
-  return upTo(count).map(
-    (version) =>
-      change(version, {
-        message: "m".repeat(bytes),
-        status: version === count ? "completed" : "processing",
-      }).event,
+function longHistory(count: number, bytes: number): Change[] {
+  return upTo(count).map((version) =>
+    change(version, {
+      message: "m".repeat(bytes),
+      status: version === count ? "completed" : "processing",
+    }),
   );
 }
 
@@ -136,7 +136,8 @@ describe("a long history", () => {
       most = Math.max(most, unsent());
     });
     every(200, () => bench.stream.ping(PING));
-    new JobSubscriber(async (after) => page(after)).begin(bench.stream, page(0), false);
+    const parking = new Allowance(MIB);
+    new JobSubscriber(async (after) => page(after), parking).begin(bench.stream, page(0), false);
     await until(() => bench.client.ending, 20_000, "the end");
     expect(versionsOf(bench.client.events)).toEqual(upTo(300));
     expect(bench.cuts).toEqual([]);

@@ -5,6 +5,7 @@ import {
   EventStream,
   type EventStreamOptions,
 } from "../../src/stream/event-stream.ts";
+import { Unsent } from "../../src/stream/unsent.ts";
 import { serveHttp } from "../support/http-fixture.ts";
 import { createSignal } from "../support/signal.ts";
 import { openStream, type StreamClient } from "../support/stream-client.ts";
@@ -34,7 +35,11 @@ export async function openBench(
   const opened = arrival.promise.then(async (res) => {
     const stream = await EventStream.open(res, {
       bufferBytes: 1_048_576,
+      unsent: new Unsent(Number.POSITIVE_INFINITY),
       retryMs: 100,
+      onError: (error) => {
+        throw error;
+      },
       ...options,
       onCut: (reason) => void cuts.push(reason),
       onEvents: () => undefined,
@@ -66,25 +71,24 @@ export const JOB = "0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b";
 
 /** A change as the feed hands it out. */
 export function change(version: number, event: Partial<StatusEvent> = {}, xid = version): Change {
-  return {
-    ownerId: "alice",
-    xid,
-    event: {
-      jobId: JOB,
-      version,
-      attempt: 1,
-      status: "processing",
-      progress: 0,
-      stage: null,
-      message: null,
-      counts: null,
-      result: null,
-      error: null,
-      batchId: null,
-      estimatedSecondsRemaining: null,
-      source: "sql",
-      occurredAt: "2026-01-01T00:00:00.000Z",
-      ...event,
-    },
+  const whole: StatusEvent = {
+    jobId: JOB,
+    version,
+    attempt: 1,
+    status: "processing",
+    progress: 0,
+    stage: null,
+    message: null,
+    counts: null,
+    result: null,
+    error: null,
+    batchId: null,
+    estimatedSecondsRemaining: null,
+    source: "sql",
+    occurredAt: "2026-01-01T00:00:00.000Z",
+    ...event,
   };
+  const { jobId, status, batchId } = whole;
+  const json = JSON.stringify(whole);
+  return { ownerId: "alice", xid, jobId, version: whole.version, status, batchId, json };
 }

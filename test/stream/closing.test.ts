@@ -48,7 +48,7 @@ describe("the retry field", () => {
 
 describe("a heartbeat", () => {
   it("is an event with data that EventSource can see, and does not move the last id", async () => {
-    edge = await startEdge({ heartbeatSeconds: 0.3 });
+    edge = await startEdge({ heartbeatSeconds: 1 });
     const id = await edge.newJob();
     const [job, all] = await Promise.all([edge.openJob(id), edge.open("/v1/events")]);
     for (const stream of [job, all]) {
@@ -94,7 +94,7 @@ describe("a stream that the server ends before the job ends", () => {
   });
 
   it("is not one whose token is good for centuries, which no timer can wait for", async () => {
-    edge = await startEdge({ heartbeatSeconds: 0.3 });
+    edge = await startEdge({ heartbeatSeconds: 1 });
     const token = edge.server.token({ scope: "", expiresIn: 60 * 60 * 24 * 365 * 300 });
     const stream = await edge.openJob(await edge.newJob(), { token });
     await stream.take(2, ({ type }) => type === "ping");
@@ -117,7 +117,7 @@ describe("a stream that the server ends before the job ends", () => {
   });
 
   it("resumes exactly where it was", async () => {
-    edge = await startEdge({ maxStreamSeconds: 0.4 });
+    edge = await startEdge({ maxStreamSeconds: 1 });
     const id = await edge.newJob();
     const versions: number[] = [];
     let lastEventId = "0";

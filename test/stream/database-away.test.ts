@@ -13,7 +13,7 @@ beforeEach(async () => {
   const proxied = new URL(db.url);
   proxied.port = String(proxy.port);
   // Only what is read for streams goes this way.
-  const options = { databaseUrl: proxied.href, listenDatabaseUrl: db.url, heartbeatSeconds: 0.5 };
+  const options = { databaseUrl: proxied.href, listenDatabaseUrl: db.url, heartbeatSeconds: 1 };
   edge = await startEdge(options, db);
   id = await edge.newJob();
 });

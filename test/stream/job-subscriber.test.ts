@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
-import type { StatusEvent } from "../../src/protocol/event.ts";
+import type { Change } from "../../src/protocol/event.ts";
+import type { Status } from "../../src/protocol/status.ts";
+import { Allowance } from "../../src/stream/allowance.ts";
 import { Hub } from "../../src/stream/hub.ts";
 import { JobSubscriber } from "../../src/stream/job-subscriber.ts";
 import type { JobReplay } from "../../src/stream/ports.ts";
@@ -17,7 +19,7 @@ afterEach(() => bench?.close());
 
 /** A table that is read with a delay of the test's choice, a hub, and a subscriber to both. */
 function createJob() {
-  const history: StatusEvent[] = [];
+  const history: Change[] = [];
   const reads: (() => void)[] = [];
   const failures: unknown[] = [];
   let isHeld = false;
@@ -33,7 +35,7 @@ function createJob() {
     return page(after);
   }
   const hub = new Hub((error) => failures.push(error));
-  const subscriber = new JobSubscriber(read);
+  const subscriber = new JobSubscriber(read, new Allowance(1_048_576));
   hub.subscribe([`job:${JOB}`], subscriber);
   return {
     hub,
@@ -48,15 +50,16 @@ function createJob() {
       isHeld = false;
       for (const go of reads.splice(0)) go();
     },
-    commit(status: StatusEvent["status"] = "processing") {
-      const { event } = change(history.length + 1, { status });
-      history.push(event);
-      return event.version;
+    commit(status: Status = "processing") {
+      history.push(change(history.length + 1, { status }));
+      return history.length;
     },
     /** The feed has read these versions. */
     publish(...versions: number[]) {
-      const changes = versions.map((version) => change(version, history[version - 1]));
-      hub.publish(changes, SEEN);
+      hub.publish(
+        versions.map((version) => history[version - 1] ?? change(version)),
+        SEEN,
+      );
     },
   };
 }

@@ -19,6 +19,7 @@ const createRegistry = () =>
     maxStreams: 100,
     maxStreamsPerOwner: 100,
     maxStreamMs: 3_600_000,
+    maxUnsentBytes: 134_217_728,
   });
 
 async function openOne(): Promise<Bench> {
@@ -47,7 +48,7 @@ describe("when the database behind the service became another one", () => {
 describe("heartbeats", () => {
   it("fall where their streams began, and not all at one moment", async () => {
     const streams = [await openOne(), await openOne(), await openOne()];
-    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date"] });
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date", "performance"] });
     const registry = createRegistry();
     registry.start();
     const pinged = new Map<number, number[]>();
@@ -74,7 +75,7 @@ describe("heartbeats", () => {
 
   it("stop with the registry", async () => {
     const { stream } = await openOne();
-    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date"] });
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date", "performance"] });
     const registry = createRegistry();
     registry.start();
     registry.start();
@@ -93,7 +94,7 @@ describe("heartbeats", () => {
 describe("a stream", () => {
   it("lives no longer than the limit, and not as long as the others", async () => {
     const streams = await Promise.all(Array.from({ length: 10 }, openOne));
-    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date"] });
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "Date", "performance"] });
     const registry = createRegistry();
     registry.start();
     const begun = Date.now();

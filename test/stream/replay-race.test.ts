@@ -15,7 +15,9 @@ describe("between subscribing and the end of the replay", () => {
     proxy = await startTcpProxy(Number(new URL(db.url).port));
     const proxied = new URL(db.url);
     proxied.port = String(proxy.port);
-    edge = await startEdge({ databaseUrl: proxied.href, listenDatabaseUrl: db.url }, db);
+    // Connections enough for one owner's replays to be held side by side.
+    const options = { databasePoolSize: 40, listenDatabaseUrl: db.url };
+    edge = await startEdge({ databaseUrl: proxied.href, ...options }, db);
   });
 
   afterEach(async () => {
@@ -28,7 +30,7 @@ describe("between subscribing and the end of the replay", () => {
   async function replays(condition: string): Promise<number> {
     const [row] = await edge.db.query<{ count: number }>(
       `select count(*) from pg_stat_activity
-       where datname = current_database() and application_name = 'jobcast' and ${condition}`,
+       where datname = current_database() and application_name = 'jobcast streams' and ${condition}`,
     );
     return row?.count ?? 0;
   }

@@ -1,10 +1,11 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Change } from "../../src/protocol/event.ts";
 import type { Snapshot } from "../../src/protocol/snapshot.ts";
+import { Allowance } from "../../src/stream/allowance.ts";
+import { ResponseConnection } from "../../src/stream/connection.ts";
 import { eventFrame, OutgoingChange } from "../../src/stream/frames.ts";
 import { Hub } from "../../src/stream/hub.ts";
-import type { ScopeRead } from "../../src/stream/ports.ts";
-import { ScopeSubscriber } from "../../src/stream/scope-subscriber.ts";
+import { type Opening, ScopeSubscriber } from "../../src/stream/scope-subscriber.ts";
 import { type Bench, change, openBench } from "./bench.ts";
 import { upTo, versionsOf } from "./edge.ts";
 
@@ -12,7 +13,10 @@ const EPOCH = "abc";
 
 let bench: Bench;
 
-afterEach(() => bench?.close());
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await bench?.close();
+});
 
 /** Everything up to and with this transaction. */
 const seen = (xid: number): Snapshot => ({ xmin: xid + 1, xmax: xid + 1, xip: [] });
@@ -24,14 +28,26 @@ function changeOf(version: number, bytes: number): Change {
   return change(version, { message: "x".repeat(bytes - sizeOf("x".repeat(bytes)) + bytes) });
 }
 
-function subscribe(read?: (since: Snapshot) => Promise<ScopeRead>) {
+/** All of a walk on one page. */
+const opening = (changes: readonly Change[], xid: number): Opening => ({
+  page: { changes, snapshot: seen(xid), next: undefined },
+  isReset: false,
+});
+
+function subscribe(read?: (since: Snapshot) => Promise<Opening>) {
   const hub = new Hub((error) => {
     throw error;
   });
-  const subscriber = new ScopeSubscriber(EPOCH, async (since) => {
-    if (!read) throw new Error("it read although nothing was missing");
-    return { read: await read(since), isReset: false };
-  });
+  const reads = {
+    async since(snapshot: Snapshot) {
+      if (!read) throw new Error("it read although nothing was missing");
+      return read(snapshot);
+    },
+    async next() {
+      throw new Error("it read on although there was no next page");
+    },
+  };
+  const subscriber = new ScopeSubscriber(EPOCH, reads, new Allowance(1_048_576));
   hub.subscribe(["owner:alice"], subscriber);
   return { hub, subscriber };
 }
@@ -44,12 +60,15 @@ describe("a long replay to a slow client", () => {
     const slice = 65_536;
     const changes = [changeOf(1, slice), changeOf(2, slice), changeOf(3, slice - 10), change(4)];
     // A client that is behind after every slice, and a heartbeat before it has caught up.
-    const send = stream.send.bind(stream);
-    stream.send = (...slice) => {
-      send(...slice);
-      send([eventFrame("ping", "{}")]);
-    };
-    await subscribe().subscriber.begin(stream, { changes, snapshot: seen(4) }, false);
+    const { send } = ResponseConnection.prototype;
+    vi.spyOn(ResponseConnection.prototype, "send").mockImplementation(function (
+      this: ResponseConnection,
+      frames,
+    ) {
+      send.call(this, frames);
+      send.call(this, [eventFrame("ping", "{}")]);
+    });
+    await subscribe().subscriber.begin(stream, opening(changes, 4));
     stream.close("max_age", 100);
     await client.ended;
     expect(versionsOf(client.events)).toEqual(upTo(4));
@@ -67,7 +86,7 @@ describe("a flush of several pages", () => {
   it("has its id on its last event only, whichever page that came with", async () => {
     bench = await openBench();
     const { hub, subscriber } = subscribe();
-    await subscriber.begin(bench.stream, { changes: [], snapshot: seen(0) }, false);
+    await subscriber.begin(bench.stream, opening([], 0));
     const elsewhere = { ...change(9), ownerId: "bob" };
     hub.publish([change(1), change(2)], undefined);
     hub.publish([change(3)], undefined);
@@ -88,11 +107,7 @@ describe("a flush of several pages", () => {
     bench = await openBench();
     const { hub, subscriber } = subscribe();
     hub.publish([change(1), change(2)], undefined);
-    await subscriber.begin(
-      bench.stream,
-      { changes: [change(1), change(2)], snapshot: seen(2) },
-      false,
-    );
+    await subscriber.begin(bench.stream, opening([change(1), change(2)], 2));
     hub.publish([change(3)], undefined);
     hub.publish([change(4)], seen(4));
     await bench.client.take(4);
@@ -107,14 +122,10 @@ describe("more live changes than may wait for a replay", () => {
     const all = upTo(3_000).map((version) => change(version));
     const { hub, subscriber } = subscribe(async ({ xmax }) => {
       const missed = all.filter(({ xid }) => xid >= xmax);
-      return { changes: missed, snapshot: seen(3_000) };
+      return opening(missed, 3_000);
     });
     for (const one of all.slice(500, 2_500)) hub.publish([one], seen(one.xid));
-    const begun = subscriber.begin(
-      bench.stream,
-      { changes: all.slice(0, 500), snapshot: seen(500) },
-      false,
-    );
+    const begun = subscriber.begin(bench.stream, opening(all.slice(0, 500), 500));
     for (const one of all.slice(2_500)) hub.publish([one], seen(one.xid));
     await begun;
     hub.publish([change(3_001)], seen(3_001));

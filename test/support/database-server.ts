@@ -11,6 +11,14 @@ export function databaseUrl(serverUrl: string, name: string): string {
   return url.href;
 }
 
+/** The same database for another role. */
+export function ownerUrl(url: string, role: { name: string; password: string }): string {
+  const owner = new URL(url);
+  owner.username = role.name;
+  owner.password = role.password;
+  return owner.href;
+}
+
 /** Lends a connection to the server's own database, for what concerns whole databases. */
 export async function withAdmin<T>(
   serverUrl: string,
@@ -32,8 +40,8 @@ export async function withAdmin<T>(
 }
 
 /**
- * Clones a database. Clones of one template may be made side by side, but not while anybody is
- * connected to it, be it a worker of autovacuum: then it tries again.
+ * Clones a database, by default for whoever does it. Clones of one template may be made side by side,
+ * but not while anybody is connected to it, be it a worker of autovacuum: then it tries again.
  *
  * @throws {DeadlineError} when the template is still in use after half a minute.
  */
@@ -41,10 +49,11 @@ export async function cloneDatabase(
   admin: Pick<pg.Client, "query">,
   template: string,
   name: string,
+  owner = "default",
 ): Promise<void> {
   const attempt = async () => {
     try {
-      await admin.query(`create database ${name} template ${template}`);
+      await admin.query(`create database ${name} template ${template} owner ${owner}`);
       return true;
     } catch (error) {
       if (error instanceof pg.DatabaseError && error.code === OBJECT_IN_USE) return false;

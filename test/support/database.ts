@@ -1,14 +1,16 @@
 import { randomBytes } from "node:crypto";
 import pg from "pg";
 import { inject } from "vitest";
-import { connectionConfig } from "../../src/db/pool.ts";
-import { cloneDatabase, databaseUrl, withAdmin } from "./database-server.ts";
+import { testConnection } from "./connection.ts";
+import { cloneDatabase, databaseUrl, ownerUrl, withAdmin } from "./database-server.ts";
 
 export type TestDatabase = {
-  /** Where a service finds it, as its owner. */
+  /** Where a service finds it, as its owner, who is no superuser. */
   readonly url: string;
+  /** Where an administrator finds it. */
+  readonly adminUrl: string;
   readonly name: string;
-  /** Runs one statement on a connection of the test's own and gives the rows; int8 as numbers. */
+  /** Runs one statement as an administrator, who may do everything; int8 as numbers. */
   query<Row extends pg.QueryResultRow>(sql: string, params?: unknown[]): Promise<Row[]>;
   /** A session of its own, for transactions that stay open; `drop` closes it. */
   connect(): Promise<pg.Client>;
@@ -21,7 +23,7 @@ export type TestDatabase = {
  * say goodbye, with the server or one by one.
  */
 export function openTestPool(url: string, config: pg.PoolConfig = {}): pg.Pool {
-  const pool = new pg.Pool({ ...connectionConfig(url, "jobcast tests"), ...config });
+  const pool = new pg.Pool({ ...testConnection(url), ...config });
   pool.on("error", () => undefined);
   pool.on("connect", (client) => client.on("error", () => undefined));
   return pool;
@@ -32,18 +34,20 @@ export function openTestPool(url: string, config: pg.PoolConfig = {}): pg.Pool {
  * this file, knows. Its caller drops it.
  */
 export async function createTestDatabase(): Promise<TestDatabase> {
-  const { serverUrl, template } = inject("database");
+  const { serverUrl, template, ownerPassword } = inject("database");
   const name = `${template}_${randomBytes(4).toString("hex")}`;
-  await withAdmin(serverUrl, (admin) => cloneDatabase(admin, template, name));
+  await withAdmin(serverUrl, (admin) => cloneDatabase(admin, template, name, template));
 
-  const url = databaseUrl(serverUrl, name);
-  const config = { ...connectionConfig(url, "jobcast tests"), query_timeout: 60_000 };
-  const pool = openTestPool(url, { ...config, max: 3 });
+  const adminUrl = databaseUrl(serverUrl, name);
+  const url = ownerUrl(adminUrl, { name: template, password: ownerPassword });
+  const config = testConnection(adminUrl);
+  const pool = openTestPool(adminUrl, { max: 3 });
   const sessions: pg.Client[] = [];
   let dropping: Promise<unknown> | undefined;
 
   return {
     url,
+    adminUrl,
     name,
     query: async <Row extends pg.QueryResultRow>(sql: string, params: unknown[] = []) =>
       (await pool.query<Row>(sql, params)).rows,

@@ -3,17 +3,19 @@ import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pg from "pg";
 import type { TestProject } from "vitest/node";
 import { migrate } from "../../src/db/migrate.ts";
 import { startEmbeddedPostgres } from "../../src/embedded/embedded-postgres.ts";
 import { removeDataDir } from "./data-dir.ts";
-import { databaseUrl, withAdmin } from "./database-server.ts";
+import { databaseUrl, ownerUrl, withAdmin } from "./database-server.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
-    /** The server of this run: where it is, and the migrated database that tests clone. */
-    database: { serverUrl: string; template: string };
+    /**
+     * The server of this run: where it is, the migrated database that tests clone, and the password
+     * of the role of the same name, which owns it and is no superuser.
+     */
+    database: { serverUrl: string; template: string; ownerPassword: string };
   }
 }
 
@@ -37,8 +39,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const server = givenUrl ? useServer(givenUrl) : await startServer();
   try {
     const template = `jobcast_test_${randomBytes(4).toString("hex")}`;
-    await createTemplate(server.url, template);
-    project.provide("database", { serverUrl: server.url, template });
+    const ownerPassword = randomBytes(16).toString("hex");
+    await createTemplate(server.url, template, ownerPassword);
+    project.provide("database", { serverUrl: server.url, template, ownerPassword });
     return () => server.stop(template);
   } catch (error) {
     await server.stop();
@@ -67,14 +70,14 @@ async function startServer(): Promise<Server> {
     await removeDataDir(folder);
   };
   try {
-    const { url, stop } = await startEmbeddedPostgres({
+    const { superuserUrl, stop } = await startEmbeddedPostgres({
       dataDir: folder,
       settings: SETTINGS,
       log: { info: () => undefined, warn: (details, text) => console.warn(text, details) },
       onExit: (reason) => console.error(`The PostgreSQL of this test run has ended: ${reason}`),
     });
     return {
-      url,
+      url: superuserUrl,
       async stop() {
         await stop();
         await remove();
@@ -117,14 +120,12 @@ function isAlive(pid: number): boolean {
   }
 }
 
-async function createTemplate(serverUrl: string, name: string): Promise<void> {
-  await withAdmin(serverUrl, (admin) => admin.query(`create database ${name}`));
-  const pool = new pg.Pool({ connectionString: databaseUrl(serverUrl, name), max: 1 });
-  try {
-    await migrate(pool);
-  } finally {
-    await pool.end();
-  }
+async function createTemplate(serverUrl: string, name: string, password: string): Promise<void> {
+  await withAdmin(serverUrl, async (admin) => {
+    await admin.query(`create role ${name} login password '${password}'`);
+    await admin.query(`create database ${name} owner ${name}`);
+  });
+  await migrate({ connectionString: ownerUrl(databaseUrl(serverUrl, name), { name, password }) });
   // Nobody can connect to it any more by mistake, which would make every clone of it fail.
   await withAdmin(serverUrl, (admin) =>
     admin.query(`alter database ${name} is_template true allow_connections false`),
@@ -137,5 +138,6 @@ async function dropDatabases(serverUrl: string, template: string): Promise<void>
     const names = "select datname as name from pg_database where datname like $1";
     const { rows } = await admin.query<{ name: string }>(names, [`${template}%`]);
     for (const { name } of rows) await admin.query(`drop database ${name} with (force)`);
+    await admin.query(`drop role ${template}`);
   });
 }

@@ -2,21 +2,25 @@ import type { Router } from "express";
 import type pg from "pg";
 import { pino } from "pino";
 import supertest from "supertest";
-import { createDatabase } from "../../src/db/database.ts";
 import { createJobStore } from "../../src/db/jobs.ts";
-import { createPool } from "../../src/db/pool.ts";
+import { Lanes } from "../../src/db/lanes.ts";
 import { createApp } from "../../src/http/app.ts";
 import { createAuth } from "../../src/http/auth/auth.ts";
+import { createBodyReader } from "../../src/http/body.ts";
+import { BodyPlaces } from "../../src/http/body-places.ts";
 import { createCallbackLinks } from "../../src/http/callbacks/callback-token.ts";
 import { createHealthRouter, type Readiness } from "../../src/http/health-routes.ts";
 import { createJobUpdatesRouter } from "../../src/http/job-updates-routes.ts";
 import { createJobsRouter } from "../../src/http/jobs-routes.ts";
-import { createTestDatabase } from "./database.ts";
+import { Unsent } from "../../src/stream/unsent.ts";
+import { createTestDatabase, openTestPool } from "./database.ts";
 import { serveHttp } from "./http-fixture.ts";
 import { signToken, TEST_SECRET } from "./tokens.ts";
 
 export type JobsApi = {
   readonly databaseUrl: string;
+  readonly lanes: Lanes;
+  /** Connections of the test's own. */
   readonly pool: pg.Pool;
   readonly port: number;
   readonly request: ReturnType<typeof supertest>;
@@ -45,14 +49,17 @@ export async function startJobsApi({
 }: JobsApiOptions = {}): Promise<JobsApi> {
   const database = databaseUrl === undefined ? await createTestDatabase() : undefined;
   const url = databaseUrl ?? database?.url ?? "";
-  const pool = createPool(url, { onError: () => undefined });
+  const pool = openTestPool(url);
+  const lanes = new Lanes({ connectionString: url, size: 12, onError: () => undefined });
   const logged: Record<string, unknown>[] = [];
   const log = pino({ level: "info" }, { write: (line) => logged.push(JSON.parse(line)) });
-  const jobs = createJobStore(createDatabase(pool));
+  const jobs = createJobStore(lanes);
+  const readBody = createBodyReader(new BodyPlaces());
   const key = Buffer.alloc(32, 1);
   const app = createApp({
     log,
     corsOrigins,
+    unsent: new Unsent(128 * 1_024 * 1_024),
     auth: createAuth({
       jwt: { secret: TEST_SECRET },
       streamTokenKey: async () => key,
@@ -66,9 +73,10 @@ export async function startJobsApi({
         createJobsRouter({
           jobs,
           callbackLink: createCallbackLinks({ key: async () => key, publicUrl }),
+          readBody,
           publicUrl,
         }),
-        createJobUpdatesRouter({ jobs, publicUrl }),
+        createJobUpdatesRouter({ jobs, readBody, publicUrl }),
         ...routers,
       ],
     },
@@ -76,6 +84,7 @@ export async function startJobsApi({
   const server = await serveHttp(app);
   const api: JobsApi = {
     databaseUrl: url,
+    lanes,
     pool,
     port: server.port,
     request: supertest(server.url),
@@ -83,7 +92,7 @@ export async function startJobsApi({
     readiness: { ready: true },
     async close() {
       await server.close();
-      await pool.end();
+      await Promise.all([pool.end(), lanes.end()]);
       await database?.drop();
     },
   };

@@ -26,8 +26,9 @@ const EVERY_SCOPE = "jobs:create jobs:write jobs:read credits:grant stats:read";
 
 /** Starts the whole service in this process; options are those of `createJobcast`. */
 export async function startTestServer(
-  options: Partial<JobcastOptions> & { databaseUrl: string; port?: number },
+  given: Partial<JobcastOptions> & { databaseUrl: string; port?: number },
 ): Promise<TestServer> {
+  const { port: wanted = 0, ...options } = given;
   const logged: string[] = [];
   const log = createLog("debug", { write: (line: string) => void logged.push(line) });
   const jobcast = createJobcast({
@@ -37,6 +38,7 @@ export async function startTestServer(
     heartbeatSeconds: 15,
     retryMs: 100,
     streamBufferBytes: 1_048_576,
+    databasePoolSize: 12,
     maxStreams: 10_000,
     maxStreamsPerOwner: 10_000,
     maxStreamSeconds: 3_600,
@@ -45,7 +47,7 @@ export async function startTestServer(
   });
   const http = createServer(jobcast.app);
   await jobcast.start();
-  await new Promise<void>((resolve) => http.listen(options.port ?? 0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => http.listen(wanted, "127.0.0.1", resolve));
   const { port } = http.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;
   const token = (claims: TokenClaims = {}) =>

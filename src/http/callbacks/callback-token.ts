@@ -36,14 +36,22 @@ export function createCallbackLinks({
   };
 }
 
-/** The attempt that a token is for; undefined when it is wrong, expired or another job's. */
-export function readCallbackToken(key: Buffer, jobId: string, token: string): number | undefined {
+/** What a token of ours says: the attempt that it is for, and whether its time is over. */
+export type CallbackToken = { readonly attempt: number; readonly isExpired: boolean };
+
+/** Undefined when it is wrong, or another job's. */
+export function readCallbackToken(
+  key: Buffer,
+  jobId: string,
+  token: string,
+): CallbackToken | undefined {
   const [, attempt = "", expiry = "", signature = ""] = TOKEN.exec(token) ?? [];
   const expected = Buffer.from(sign(key, jobId, attempt, expiry));
   const given = Buffer.from(signature);
   if (given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;
   // What follows is what we signed.
-  return Number.parseInt(expiry, 36) > Date.now() / 1_000 ? Number(attempt) : undefined;
+  const isExpired = Number.parseInt(expiry, 36) <= Date.now() / 1_000;
+  return { attempt: Number(attempt), isExpired };
 }
 
 function sign(key: Buffer, jobId: string, attempt: string, expiry: string): string {

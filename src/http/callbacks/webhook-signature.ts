@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 
 /*
@@ -12,6 +12,9 @@ export const TOLERANCE_SECONDS = 5 * 60;
 
 const PREFIX = "whsec_";
 
+/** Of one delivery: a secret that rotates makes two. */
+const MAX_SIGNATURES = 20;
+
 /** What a delivery says of itself beside its body. */
 export type SignedHead = {
   /** The same for each redelivery. */
@@ -22,11 +25,17 @@ export type SignedHead = {
   readonly signatures: string;
 };
 
+/** A secret, and what it is called where it must not be told. */
+export type WebhookKey = { readonly name: string; readonly key: Buffer };
+
 /** @throws {TypeError} for what is no secret: an empty key would be everybody's. */
-export function toWebhookKey(secret: string): Buffer {
+export function toWebhookKey(secret: string): WebhookKey {
   const key = Buffer.from(secret.slice(PREFIX.length), "base64");
-  if (secret.startsWith(PREFIX) && key.length >= 24 && key.length <= 64) return key;
-  throw new TypeError("a callback secret must be whsec_ and the base64 of 24 to 64 bytes");
+  if (!secret.startsWith(PREFIX) || key.length < 24 || key.length > 64) {
+    throw new TypeError("a callback secret must be whsec_ and the base64 of 24 to 64 bytes");
+  }
+  const digest = createHash("sha256").update("jobcast callback secret").update(key).digest("hex");
+  return { name: digest.slice(0, 16), key };
 }
 
 /** A delivery's own id; [spec] it contains no full stop, which would blur what is signed. */
@@ -35,33 +44,38 @@ export function webhookIdOf(headers: IncomingHttpHeaders): string | undefined {
   return typeof id === "string" && /^[^.]{1,255}$/.test(id) ? id : undefined;
 }
 
-/** Undefined when a delivery is not signed, or not so that any key could verify it. */
-export function signedHeadOf(headers: IncomingHttpHeaders): SignedHead | undefined {
+/**
+ * Undefined when a delivery is not signed, or not so that any key could verify it: an old one is
+ * refused whoever signed it, before its body is read.
+ * @param now milliseconds since the epoch
+ */
+export function signedHeadOf(
+  headers: IncomingHttpHeaders,
+  now: number = Date.now(),
+): SignedHead | undefined {
   const id = webhookIdOf(headers);
   const { "webhook-timestamp": timestamp, "webhook-signature": signatures } = headers;
   if (id === undefined || typeof timestamp !== "string" || typeof signatures !== "string") return;
-  return /^\d{1,12}$/.test(timestamp) ? { id, timestamp, signatures } : undefined;
+  if (!/^\d{1,12}$/.test(timestamp)) return;
+  const age = Math.floor(now / 1_000) - Number(timestamp);
+  return Math.abs(age) <= TOLERANCE_SECONDS ? { id, timestamp, signatures } : undefined;
 }
 
 /**
- * Whether any of the signatures is of any of the keys: while a secret rotates, a provider signs
- * with two of them, or we know two.
+ * The first key that any of the signatures is of: while a secret rotates, a provider signs with two
+ * of them, or we know two.
  * @param body the bytes that came, and nothing that was parsed and written again
- * @param now milliseconds since the epoch
  */
-export function isSigned(
-  keys: readonly Buffer[],
+export function signerOf(
+  keys: readonly WebhookKey[],
   { id, timestamp, signatures }: SignedHead,
   body: Buffer,
-  now: number = Date.now(),
-): boolean {
-  // Before the signature: it costs nothing, and an old delivery is refused whoever signed it.
-  if (Math.abs(Math.floor(now / 1_000) - Number(timestamp)) > TOLERANCE_SECONDS) return false;
+): WebhookKey | undefined {
   const given = signatures
-    .split(" ")
+    .split(" ", MAX_SIGNATURES)
     .filter((signature) => signature.startsWith("v1,"))
     .map((signature) => Buffer.from(signature.slice("v1,".length)));
-  return keys.some((key) => {
+  return keys.find(({ key }) => {
     const hmac = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body);
     const expected = Buffer.from(hmac.digest("base64"));
     return given.some((each) => each.length === expected.length && timingSafeEqual(each, expected));

@@ -70,7 +70,7 @@ async function poll(
     hasNews: (read) => isNews(read) || isFinal(read.status),
   });
   answerPoll(res, deps, {
-    events: isNews(batch) ? [batch] : [],
+    events: isNews(batch) ? [JSON.stringify(batch)] : [],
     cursor: String(batch.version),
     done: isFinal(batch.status),
     isReset: isReset(last, batch.version),

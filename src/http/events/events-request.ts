@@ -98,26 +98,3 @@ export function clientGone(res: Response): AbortSignal {
   else res.once("close", () => gone.abort());
   return gone.signal;
 }
-
-/**
- * Waits until the answers before this one are out. A client may send its next request before it has
- * the last answer (RFC 9112, 9.3.2); behind a stream it would wait for an hour, with a place, a
- * subscription and everything that is written to it, and Node 20 would not tell of its end.
- * @returns false when the connection has gone
- */
-export async function untilTurn({ socket }: Request, res: Response): Promise<boolean> {
-  if (res.socket) return true;
-  return new Promise((resolve) => {
-    const isHere = (): void => {
-      socket.off("close", isGone);
-      resolve(true);
-    };
-    const isGone = (): void => {
-      res.off("socket", isHere);
-      resolve(false);
-    };
-    res.once("socket", isHere);
-    socket.once("close", isGone);
-    if (socket.destroyed) isGone();
-  });
-}

@@ -2,7 +2,7 @@ import { type Request, type RequestHandler, type Response, Router } from "expres
 import { ClientGoneError } from "../../stream/patience.ts";
 import { callerOf } from "../auth/caller.ts";
 import { batchEvents } from "./batch-events.ts";
-import { transportOf, untilTurn } from "./events-request.ts";
+import { transportOf } from "./events-request.ts";
 import { jobEvents } from "./job-events.ts";
 import { scopeEvents } from "./scope-events.ts";
 import { type EventsDeps, Visit } from "./stream-edge.ts";
@@ -24,7 +24,6 @@ function visiting(handler: EventsHandler, deps: EventsDeps): RequestHandler {
     res.set("Cache-Control", "no-store");
     res.vary("Accept").vary("Authorization");
     const transport = transportOf(req);
-    if (!(await untilTurn(req, res))) return;
     const visit = new Visit(transport, deps.registry.admit(callerOf(res).ownerId, transport));
     try {
       await handler(req, res, deps, visit);

@@ -30,12 +30,14 @@ async function stream(
   jobId: string,
   last: LastVersion,
 ): Promise<void> {
-  const { hub, jobReader, onError } = deps;
+  const { hub, registry, jobReader, onError } = deps;
   const caller = callerOf(res);
-  const subscriber = new JobSubscriber((after, isWanted) =>
-    readPatiently(() => jobReader.read(jobId, after), isWanted, onError),
+  const subscriber = new JobSubscriber(
+    (after, isWanted) => readPatiently(() => jobReader.read(jobId, after), isWanted, onError),
+    registry.parking,
   );
   visit.onLeave(hub.subscribe([`job:${jobId}`], subscriber));
+  visit.onLeave(() => subscriber.leave());
   const read = () => jobReader.read(jobId, last.after);
   const replay = visible(await readForRequest(read, clientGone(res), onError), jobId, caller);
   if (hasSeenEnd(replay, last.after)) {
@@ -67,7 +69,7 @@ async function poll(
   });
   const newest = replay.events.at(-1)?.version ?? last.after ?? replay.version;
   answerPoll(res, deps, {
-    events: replay.events,
+    events: replay.events.map(({ json }) => json),
     cursor: String(newest),
     done: newest === replay.version && isFinal(replay.status),
     isReset: isReset(last, replay.version),

@@ -1,27 +1,23 @@
 import type { Request, Response } from "express";
 import { JobcastError } from "../../errors.ts";
-import { formatCursor, parseCursor } from "../../protocol/cursor.ts";
+import { formatCursor, formatWalk, parseCursor, parseWalk } from "../../protocol/cursor.ts";
 import type { Scope } from "../../protocol/scope.ts";
 import type { Snapshot } from "../../protocol/snapshot.ts";
 import { topicsOf } from "../../stream/hub.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
 import { readForRequest, readPatiently } from "../../stream/patience.ts";
-import type { ScopeRead } from "../../stream/ports.ts";
-import { ScopeSubscriber } from "../../stream/scope-subscriber.ts";
+import { type Opening, ScopeSubscriber } from "../../stream/scope-subscriber.ts";
 import { type Caller, callerOf, mayRead } from "../auth/caller.ts";
 import { visibleBatch } from "./batch-events.ts";
 import { clientGone, lastIdOf, NOT_FOUND, scopeOf, waitMsOf } from "./events-request.ts";
 import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
-
-/** What a client is told first, and whether its last id meant nothing. */
-type Opening = { readonly read: ScopeRead; readonly isReset: boolean };
 
 /** `GET /v1/events`: many jobs on one connection, as SSE or as one long poll. */
 export async function scopeEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
   const caller = callerOf(res);
   const scope = scopeOf(req, caller);
   if (req.method === "HEAD") {
-    await readVisible(scope, caller, deps);
+    await checkVisible(scope, caller, deps);
     return answerHead(res, visit);
   }
   if (visit.transport === "long-poll") return poll(req, res, deps, scope);
@@ -35,36 +31,50 @@ async function stream(
   visit: Visit,
   scope: Scope,
 ): Promise<void> {
-  const { hub, onError } = deps;
+  const { hub, registry, scopeReader, onError } = deps;
   const caller = callerOf(res);
   const epoch = deps.epoch();
-  const subscriber = new ScopeSubscriber(epoch, (since, isWanted) =>
-    readPatiently(() => readOn(scope, since, deps), isWanted, onError),
+  const subscriber = new ScopeSubscriber(
+    epoch,
+    {
+      since: (snapshot, isWanted) =>
+        readPatiently(() => readSince(scope, snapshot, caller, deps), isWanted, onError),
+      next: (walk, isWanted) =>
+        readPatiently(() => scopeReader.readOn(scope, walk, caller.ownerId), isWanted, onError),
+    },
+    registry.parking,
   );
   visit.onLeave(hub.subscribe(topicsOf(scope), subscriber));
-  const { read, isReset } = await readForRequest(
+  visit.onLeave(() => subscriber.leave());
+  const opening = await readForRequest(
     () => readOpening(scope, caller, lastIdOf(req), deps),
     clientGone(res),
     onError,
   );
   const opened = await openStream(res, deps, visit, caller);
-  if (opened) await subscriber.begin(opened, read, isReset);
+  await opened?.run(() => subscriber.begin(opened, opening));
 }
 
 async function poll(req: Request, res: Response, deps: EventsDeps, scope: Scope): Promise<void> {
   const caller = callerOf(res);
-  const { read, isReset } = await waitForNews({
+  const lastId = lastIdOf(req);
+  const { page, isReset } = await waitForNews({
     hub: deps.hub,
     topics: topicsOf(scope),
     waitMs: waitMsOf(req, caller),
     signal: AbortSignal.any([clientGone(res), deps.registry.draining]),
-    read: () => readOpening(scope, caller, lastIdOf(req), deps),
+    read: () => readOpening(scope, caller, lastId, deps),
     hasNews: (opening) =>
-      opening.isReset || lastIdOf(req) === undefined || opening.read.changes.length > 0,
+      opening.isReset ||
+      lastId === undefined ||
+      opening.page.changes.length > 0 ||
+      opening.page.next !== undefined,
   });
+  const { changes, snapshot, next } = page;
+  const epoch = deps.epoch();
   answerPoll(res, deps, {
-    events: read.changes.map(({ event }) => event),
-    cursor: formatCursor(deps.epoch(), read.snapshot),
+    events: changes.map(({ json }) => json),
+    cursor: next ? formatWalk(epoch, next) : formatCursor(epoch, snapshot),
     done: false,
     isReset,
   });
@@ -77,34 +87,42 @@ async function readOpening(
   lastId: string | undefined,
   deps: EventsDeps,
 ): Promise<Opening> {
-  const since = lastId === undefined ? undefined : parseCursor(deps.epoch(), lastId);
-  if (since) {
-    // An owner sees its own jobs: no need to read all the states, which nobody would be told.
-    if (scope.kind !== "owner") await readVisible(scope, caller, deps);
-    const missed = await deps.scopeReader.readSince(scope, since);
-    if (missed) return { read: missed, isReset: false };
+  const { scopeReader } = deps;
+  await checkVisible(scope, caller, deps);
+  if (lastId !== undefined) {
+    const walk = parseWalk(deps.epoch(), lastId);
+    if (walk)
+      return { page: await scopeReader.readOn(scope, walk, caller.ownerId), isReset: false };
+    const since = parseCursor(deps.epoch(), lastId);
+    if (since) return readSince(scope, since, caller, deps);
   }
-  return { read: await readVisible(scope, caller, deps), isReset: lastId !== undefined };
+  const page = await scopeReader.readStates(scope, caller.ownerId);
+  return { page, isReset: lastId !== undefined };
 }
 
-async function readOn(
+/** What changed since a snapshot or, when that is too much or unknown, the present states. */
+async function readSince(
   scope: Scope,
   since: Snapshot,
+  { ownerId }: Caller,
   { scopeReader }: EventsDeps,
 ): Promise<Opening> {
-  const missed = await scopeReader.readSince(scope, since);
-  if (missed) return { read: missed, isReset: false };
-  return { read: await scopeReader.readStates(scope), isReset: true };
+  const missed = await scopeReader.readSince(scope, since, ownerId);
+  if (missed) return { page: missed, isReset: false };
+  return { page: await scopeReader.readStates(scope, ownerId), isReset: true };
 }
 
-/** @throws {JobcastError} not_found when any job or batch that was named is not the caller's to see */
-async function readVisible(scope: Scope, caller: Caller, deps: EventsDeps): Promise<ScopeRead> {
+/**
+ * An owner sees its own jobs, and nothing is to be looked at.
+ * @throws {JobcastError} not_found when any job or batch that was named is not the caller's to see
+ */
+async function checkVisible(scope: Scope, caller: Caller, deps: EventsDeps): Promise<void> {
   if (scope.kind === "batch") visibleBatch(await deps.batchReader.read(scope.id), caller);
-  const states = await deps.scopeReader.readStates(scope);
-  if (scope.kind !== "jobs") return states;
-  const isVisible = states.changes.every(({ event, ownerId }) =>
-    mayRead(caller, { id: event.jobId, ownerId }),
-  );
-  if (isVisible && states.changes.length === scope.jobIds.length) return states;
-  throw new JobcastError("not_found", NOT_FOUND);
+  if (scope.kind !== "jobs") return;
+  const owners = await deps.findOwners(scope.jobIds, caller.ownerId);
+  const isVisible = scope.jobIds.every((id) => {
+    const ownerId = owners.get(id);
+    return ownerId !== undefined && mayRead(caller, { id, ownerId });
+  });
+  if (!isVisible) throw new JobcastError("not_found", NOT_FOUND);
 }

@@ -1,11 +1,12 @@
 import type { Response } from "express";
-import type { PollAnswer } from "../../protocol/poll-answer.ts";
 import { EVENT_STREAM_HEADERS } from "../../stream/connection.ts";
 import { EventStream } from "../../stream/event-stream.ts";
 import type { Hub } from "../../stream/hub.ts";
 import type { BatchReader, JobReader, ScopeReader } from "../../stream/ports.ts";
 import type { Place, StreamRegistry, Transport } from "../../stream/registry.ts";
+import { sendJson } from "../answers.ts";
 import type { Caller } from "../auth/caller.ts";
+import { jsonArray } from "../job-links.ts";
 
 /** What the events routes work with. */
 export type EventsDeps = {
@@ -14,12 +15,16 @@ export type EventsDeps = {
   readonly jobReader: JobReader;
   readonly scopeReader: ScopeReader;
   readonly batchReader: BatchReader;
+  /** The owners of those jobs that exist. */
+  readonly findOwners: (ids: readonly string[], by: string) => Promise<ReadonlyMap<string, string>>;
   /** Names the database in the cursors of streams over many jobs. */
   readonly epoch: () => string;
   /** Unsent bytes above which a client is cut. */
   readonly bufferBytes: number;
   /** A read failed that will be tried again. */
   readonly onError: (error: unknown) => void;
+  /** Something of ours failed, and a stream with it. */
+  readonly onFailure: (error: unknown) => void;
 };
 
 /** One request for events: its place among the open streams, and what to undo when it ends. */
@@ -50,14 +55,16 @@ export class Visit {
 /** Begins the SSE response. Undefined when the client has gone meanwhile. */
 export async function openStream(
   res: Response,
-  { registry, bufferBytes }: EventsDeps,
+  { registry, bufferBytes, onFailure }: EventsDeps,
   visit: Visit,
   caller: Caller,
 ): Promise<EventStream | undefined> {
   const stream = await EventStream.open(res, {
     bufferBytes,
+    unsent: registry.unsent,
     retryMs: registry.retryMs(),
     onCut: (reason) => registry.countCut(reason),
+    onError: onFailure,
     onEvents: (kind, count) => registry.countEvents(kind, count),
     onClosed: () => visit.leave(),
   });
@@ -66,15 +73,23 @@ export async function openStream(
   return stream;
 }
 
+/** What a long poll found, its events as JSON. */
+export type PollResult = {
+  readonly events: readonly string[];
+  readonly cursor: string;
+  readonly done: boolean;
+  readonly isReset: boolean;
+};
+
 /** Answers a long poll. */
 export function answerPoll(
   res: Response,
   { registry }: EventsDeps,
-  { isReset, ...answer }: Omit<PollAnswer, "reset"> & { isReset: boolean },
+  { events, cursor, done, isReset }: PollResult,
 ): void {
-  const body: PollAnswer = { ...answer, ...(isReset && { reset: true }) };
-  res.json(body);
-  registry.countEvents("live", answer.events.length);
+  const rest = JSON.stringify({ cursor, done, ...(isReset && { reset: true }) });
+  sendJson(res, `{"events":${jsonArray(events)},${rest.slice(1)}`);
+  registry.countEvents("live", events.length);
 }
 
 /** What GET would answer, without its stream: Express hands HEAD to the same handler. */

@@ -32,6 +32,7 @@ const FIELDS = {
   version: "Counts the batch's changes.",
   createdAt: "When it was created.",
   finishedAt: "When the last of its jobs ended.",
+  omitted: '`["title"]` where a title of more than 8 KiB is left out: in events and lists.',
 } as const;
 
 const RESOURCE = {

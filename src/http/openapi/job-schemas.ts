@@ -41,10 +41,14 @@ const STATUS_EVENT = {
   estimatedSecondsRemaining: "From `occurredAt`; null when it would be a guess.",
   source: "Who wrote it: `api`, `callback`, `sweeper`, `sql`, or what a producer called itself.",
   occurredAt: "When it was written.",
+  omitted:
+    "What is null here although the job has it: its row holds more than is told, or cannot be read.",
 } as const;
 
 const JOB = {
   ...STATUS_EVENT,
+  omitted:
+    "What is null here although the job has it: in lists values above 8 KiB (1 KiB among more than 100 jobs) and those that `omit` named, else above 4 MiB.",
   id: "The same as `jobId`.",
   ownerId: "Whose job it is.",
   type: "What kind of job it is, in the application's own word.",

@@ -96,6 +96,10 @@ export const jobs: Resource = {
         limit: ["How many at most.", 20],
         offset: ["How many to skip; the answer then has a `total`. Not with `cursor`.", 0],
         cursor: ["The `nextCursor` of the page before."],
+        omit: [
+          "Leaves out `params`, `result` or `metadata`; several with commas. Values above 8 KiB are always left out of a list; a job's `omitted` names what it lacks.",
+          "params,result",
+        ],
       }),
       answers: {
         200: {

@@ -76,8 +76,20 @@ export const PROBLEM_TEXTS: Readonly<Record<ErrorCode, ProblemText>> = {
     remedy: "Wait for as long as `Retry-After` says, then send the same request again",
     detail: "A request with this Idempotency-Key is under way.",
   },
+  locked: {
+    when: "What the request would change is locked by another transaction, such as a worker's; nothing was done",
+    remedy:
+      "Send it again after `Retry-After`; a worker that keeps a job locked keeps its owner from it",
+    detail:
+      "What this would change is locked by another transaction, such as a worker's; nothing was done.",
+  },
+  request_timeout: {
+    when: "The body of the request did not come within 30 seconds",
+    remedy: "Send it again, on a better line",
+    detail: "The body did not come in time.",
+  },
   payload_too_large: {
-    when: "The body is larger than 1 MiB",
+    when: "The body is larger than 1 MiB, or what a job would hold larger than 2 MiB as PostgreSQL writes it",
     remedy: "Send less, or a link to it",
     detail: "The body of the request is larger than 1 MiB.",
   },
@@ -101,8 +113,13 @@ export const PROBLEM_TEXTS: Readonly<Record<ErrorCode, ProblemText>> = {
     remedy: "Connect again after `Retry-After`: another process will answer",
     detail: "This process is shutting down; connect again.",
   },
+  overloaded: {
+    when: "There is more to do than this process can begin with, or large bodies than it has room for",
+    remedy: "Send it again after `Retry-After`",
+    detail: "There is too much to do just now; try again.",
+  },
   database_unavailable: {
-    when: "The database is away, full, or gave up on the request",
+    when: "The database is away, full, or gave up on the request; where `outcome` is `unknown` it may have been done",
     remedy:
       "Send it again after `Retry-After`; an `Idempotency-Key` keeps that from doing it twice",
     detail: "The database is unavailable.",

@@ -11,7 +11,16 @@ const LISTENING = {
   lastReadAgoMs: "Milliseconds since everything there was had been read.",
 } as const;
 
-const ready = { ready: true, phase: "started", feed: "asleep", bell: true, lastReadAgoMs: 812 };
+const ready = {
+  ready: true,
+  phase: "started",
+  database: true,
+  feed: "asleep",
+  bell: true,
+  lastReadAgoMs: 812,
+};
+
+const lane = { isHealthy: true, running: 0, waiting: 0 };
 
 const statistics = {
   streams: {
@@ -20,11 +29,12 @@ const statistics = {
     byOwner: [{ ownerId: OWNER, streams: 3 }],
     opened: 1204,
     refused: 0,
-    cut: { slow: 1, stalled: 4 },
+    cut: { slow: 1, stalled: 4, memory: 0 },
   },
   subscriptions: { topics: 2, subscribers: 3 },
   listener: { isHealthy: true, state: "asleep", bell: true, lastReadAgoMs: 812, changes: 52310 },
-  events: { delivered: 60412, replayed: 2077 },
+  events: { delivered: 60412, replayed: 2077, unsentBytes: 0 },
+  database: { streams: lane, reads: lane, writes: lane, service: lane },
   process: { uptimeSeconds: 86412.5, rssBytes: 148897792 },
 };
 
@@ -52,6 +62,7 @@ export const service: Resource = {
         "streams.cut": "Clients that were cut.",
         "streams.cut.slow": "They left too much unread.",
         "streams.cut.stalled": "They took nothing at all between two heartbeats.",
+        "streams.cut.memory": "All together left too much unread, and they the most.",
         subscriptions: "What is watched.",
         "subscriptions.topics": "Jobs, owners and batches that somebody watches.",
         "subscriptions.subscribers": "Watchers; who watches several things counts for each.",
@@ -64,6 +75,9 @@ export const service: Resource = {
         events: "Events of jobs and batches.",
         "events.delivered": "Sent to clients, on streams and as answers to long polls.",
         "events.replayed": "Those of them that were read back for streams that began or came back.",
+        "events.unsentBytes": "Bytes that wait for clients who are slow to take them.",
+        database:
+          "The connections, by what they are for: whether the database answered lately, the statements under way, and those that wait for their turn.",
         process: "The process itself.",
         "process.uptimeSeconds": "Since it began.",
         "process.rssBytes": "Its memory.",
@@ -71,8 +85,9 @@ export const service: Resource = {
     ),
     describe("Health", healthSchema, "That the process lives.", { status: "Always the same." }),
     describe("Readiness", readinessSchema, "Whether the process should be sent requests.", {
-      ready: "Migrated, reading, and the bell really heard.",
+      ready: "Migrated, answered by the database, reading, and the bell really heard.",
       phase: "`started` unless it is starting or stopping.",
+      database: "Whether the database answers on all of our connections to it.",
       ...LISTENING,
     }),
   ],

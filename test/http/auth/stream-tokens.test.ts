@@ -1,38 +1,40 @@
 import express from "express";
 import jwt from "jsonwebtoken";
-import type pg from "pg";
 import request from "supertest";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createDatabase } from "../../../src/db/database.ts";
 import { createOwnerReader } from "../../../src/db/job-owners.ts";
+import { Lanes } from "../../../src/db/lanes.ts";
+import type { Query } from "../../../src/db/query.ts";
 import { createSigningKey } from "../../../src/db/signing-key.ts";
 import { createAuth } from "../../../src/http/auth/auth.ts";
 import { callerOf, mayRead } from "../../../src/http/auth/caller.ts";
 import { createStreamTokenMint } from "../../../src/http/auth/stream-token.ts";
+import { createBodyReader } from "../../../src/http/body.ts";
+import { BodyPlaces } from "../../../src/http/body-places.ts";
 import { problemHandler } from "../../../src/http/problem.ts";
 import { createStreamTokensRouter } from "../../../src/http/stream-tokens-routes.ts";
 import { createLog } from "../../../src/log.ts";
-import { createTestDatabase, openTestPool, type TestDatabase } from "../../support/database.ts";
+import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 import { signToken, TEST_SECRET } from "../../support/tokens.ts";
 import { inSeconds } from "./auth-app.ts";
 
 const NOWHERE = "00000000-0000-0000-0000-000000000000";
 
 let database: TestDatabase;
-let pool: pg.Pool;
+let lanes: Lanes;
 let app: express.Express;
 let ofAnn: string;
 let ofBob: string;
 
 beforeAll(async () => {
   database = await createTestDatabase();
-  pool = openTestPool(database.url);
+  lanes = new Lanes({ connectionString: database.url, size: 4, onError: () => undefined });
   ofAnn = await createJob("ann");
   ofBob = await createJob("bob");
   app = createService();
 });
 afterAll(async () => {
-  await pool.end();
+  await lanes.end();
   await database.drop();
 });
 
@@ -45,18 +47,22 @@ async function createJob(owner: string): Promise<string> {
 /** One process's share: `GET /seen/{id}` is a stream as far as authorisation goes. */
 function createService(): express.Express {
   const log = createLog("silent");
-  const streamTokenKey = createSigningKey(pool, "stream tokens");
+  const streamTokenKey = createSigningKey(lanes.service.for({}), "stream tokens");
   const auth = createAuth({ jwt: { secret: TEST_SECRET }, streamTokenKey, corsOrigins: [], log });
-  const findOwners = createOwnerReader(createDatabase(pool));
+  const findOwners = createOwnerReader(lanes.reads);
   const service = express();
   service.get("/seen/:id", auth.streams, async (req, res) => {
     const id = String(req.params["id"]);
-    const ownerId = (await findOwners([id])).get(id);
+    const ownerId = (await findOwners([id], "ann")).get(id);
     res.sendStatus(ownerId && mayRead(callerOf(res), { id, ownerId }) ? 200 : 404);
   });
-  service.use(auth.api, express.json());
+  service.use(auth.api);
   service.use(
-    createStreamTokensRouter({ mint: createStreamTokenMint(streamTokenKey), findOwners }),
+    createStreamTokensRouter({
+      mint: createStreamTokenMint(streamTokenKey),
+      findOwners,
+      readBody: createBodyReader(new BodyPlaces()),
+    }),
   );
   service.use(problemHandler(log));
   return service;
@@ -165,7 +171,7 @@ describe("POST /v1/stream-tokens", () => {
 describe("the key of stream tokens", () => {
   it("is made once, however many processes start at once", async () => {
     const keys = await Promise.all(
-      Array.from({ length: 10 }, () => createSigningKey(pool, "made at once")()),
+      Array.from({ length: 10 }, () => createSigningKey(lanes.service.for({}), "made at once")()),
     );
     expect(new Set(keys.map((key) => key.toString("hex"))).size).toBe(1);
     expect(keys[0]?.length).toBe(32);
@@ -173,29 +179,27 @@ describe("the key of stream tokens", () => {
 
   it("is another one for another purpose", async () => {
     const [one, two] = await Promise.all([
-      createSigningKey(pool, "one")(),
-      createSigningKey(pool, "two")(),
+      createSigningKey(lanes.service.for({}), "one")(),
+      createSigningKey(lanes.service.for({}), "two")(),
     ]);
     expect(one.equals(two)).toBe(false);
   });
 
   it("is read again after a failure, and only once after that", async () => {
-    const down = openTestPool(database.url);
     let isDown = true;
     let reads = 0;
-    const query = down.query.bind(down) as (...args: unknown[]) => Promise<pg.QueryResult>;
-    down.query = ((...args: unknown[]) => {
+    const query = lanes.service.for({});
+    const flaky: Query = (...statement) => {
       reads += 1;
-      return isDown ? Promise.reject(new Error("down")) : query(...args);
-    }) as typeof down.query;
-    const key = createSigningKey(down, "flaky");
+      return isDown ? Promise.reject(new Error("down")) : query(...statement);
+    };
+    const key = createSigningKey(flaky, "flaky");
     await expect(key()).rejects.toThrow("down");
     isDown = false;
     const [first] = await Promise.all([key(), key(), key()]);
     const after = reads;
     expect((await key()).equals(first)).toBe(true);
     expect(reads).toBe(after);
-    await down.end();
   });
 
   it("cannot be read by a role that may do everything else with jobs", async () => {

@@ -1,0 +1,68 @@
+import express, { type Request, type Response } from "express";
+import { JobcastError } from "../errors.ts";
+import type { BodyPlaces } from "./body-places.ts";
+import { MAX_BODY } from "./request-head.ts";
+
+/** A body of JSON, as what it says and as the text that said it, in which no number was rounded. */
+export type JsonBody = { readonly value: unknown; readonly text: string };
+
+export type ReadBody = (req: Request, res: Response, owner: string) => Promise<Buffer>;
+
+const raw = express.raw({ type: () => true, limit: MAX_BODY });
+
+/** How long a client may take to send a body. */
+const BODY_MS = 30_000;
+
+/**
+ * Reads bodies, of which no more are here at a time than there is room for: they lie in memory until
+ * their requests are answered.
+ */
+export function createBodyReader(places: BodyPlaces): ReadBody {
+  return async (req, res, owner) => {
+    await places.take(req, res, owner);
+    return readRaw(req, res);
+  };
+}
+
+/** The bytes as they came: a signature is of them, and not of what a parser made of them. */
+async function readRaw(req: Request, res: Response): Promise<Buffer> {
+  let timer: NodeJS.Timeout | undefined;
+  await new Promise<void>((resolve, reject) => {
+    timer = setTimeout(() => {
+      // The rest of it may still come, and would be taken for the next request.
+      res.set("Connection", "close");
+      reject(new JobcastError("request_timeout", "The body did not come in time."));
+    }, BODY_MS);
+    raw(req, res, (error) => (error === undefined ? resolve() : reject(error)));
+  }).finally(() => clearTimeout(timer));
+  return Buffer.isBuffer(req.body) ? req.body : Buffer.alloc(0);
+}
+
+/** No body says nothing, which is `undefined`. @throws {JobcastError} invalid_json */
+export function parseBodyJson(bytes: Buffer, contentType: string | undefined): JsonBody {
+  if (bytes.length === 0) return { value: undefined, text: "{}" };
+  checkCharset(contentType);
+  return parseJson(bytes);
+}
+
+/** @throws {JobcastError} invalid_json, also for what is not UTF-8 */
+export function parseJson(bytes: Buffer): JsonBody {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return { value: JSON.parse(text), text };
+  } catch (cause) {
+    throw notJson(cause);
+  }
+}
+
+/** [RFC 8259, 8.1] JSON is in UTF-8, whatever else its type may be said to have. */
+function checkCharset(contentType = ""): void {
+  const [, charset = "utf-8"] = /;\s*charset\s*=\s*"?([^\s;"]{1,40})/i.exec(contentType) ?? [];
+  if (/^utf-?8$/i.test(charset)) return;
+  if (/^utf-?(7|16|32)/i.test(charset)) throw notJson(`a charset of ${charset}`);
+  throw new JobcastError("unsupported_media_type", "The body of the request must be UTF-8.");
+}
+
+function notJson(cause: unknown): JobcastError {
+  return new JobcastError("invalid_json", "The body of the request is not JSON.", { cause });
+}

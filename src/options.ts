@@ -1,0 +1,139 @@
+import { z } from "zod";
+
+/*
+ * What jobcast can be told, whoever tells it: an application by `createJobcast`, or the environment.
+ * One schema for both, so that what stops the one start stops the other.
+ */
+
+export type OptionProblem = { readonly key: string; readonly message: string };
+
+/** Everything that is wrong with the settings, in one message that a person can act on. */
+export class ConfigError extends Error {
+  readonly problems: readonly OptionProblem[];
+
+  constructor(problems: readonly OptionProblem[]) {
+    const lines = problems.map(({ key, message }) => `  ${key}: ${message}`);
+    super(`jobcast cannot start with these settings:\n${lines.join("\n")}`);
+    this.name = "ConfigError";
+    this.problems = problems;
+  }
+}
+
+/** RFC 7518, 3.2: a key of at least the hash's size. A shorter one can be guessed offline. */
+export const MIN_SECRET_BYTES = 32;
+
+export function wholeNumber(min: number, max: number, unit: string) {
+  const expected = `expected a whole number from ${min} to ${max} (${unit})`;
+  return z.int(expected).min(min, expected).max(max, expected);
+}
+
+export function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
+  return z.enum(values, `expected one of ${values.join(", ")}`);
+}
+
+const postgresUrl = z
+  .string("expected a text")
+  .refine(isPostgresUrl, "expected postgres://user:password@host:port/database");
+
+/** As pg reads it: blanks are taken, and so is a user without a host (a Unix socket). */
+function isPostgresUrl(text: string): boolean {
+  const url = text.replaceAll(" ", "%20").replace("@/", "@socket/");
+  return /^postgres(ql)?:\/\//.test(url) && URL.canParse(url);
+}
+
+function isWebUrl(text: string): boolean {
+  if (!/^https?:\/\/[^/]/i.test(text) || !URL.canParse(text)) return false;
+  const { username, password, search, hash } = new URL(text);
+  return !username && !password && !search && !hash;
+}
+
+function isOrigin(text: string): boolean {
+  if (!isWebUrl(text) || text.includes("*")) return false;
+  return new URL(text).href === `${new URL(text).origin}/`;
+}
+
+/** Canonical base64 only: what another decoder reads differently would be another key. */
+function isWebhookSecret(text: string): boolean {
+  const [, base64 = ""] = /^whsec_(.*)$/.exec(text) ?? [];
+  const key = Buffer.from(base64, "base64");
+  return key.length >= 24 && key.length <= 64 && key.toString("base64") === base64;
+}
+
+const WEBHOOK_SECRET =
+  'expected secrets of Standard Webhooks, "whsec_" and the base64 of 24 to 64 bytes';
+
+const ORIGIN = 'expected origins such as "https://app.example.com" (no "*": cookies are accepted)';
+
+const text = z.string("expected a text");
+
+/** Each option by itself; units and defaults are in .env.example. */
+export const optionFields = {
+  databaseUrl: postgresUrl,
+  listenDatabaseUrl: postgresUrl.optional(),
+  databasePoolSize: wholeNumber(4, 1_000, "connections").default(12),
+  feed: oneOf(["auto", "bell", "poll"]).default("auto"),
+  publicUrl: text
+    .refine(isWebUrl, "expected an http or https URL without user, query or fragment")
+    // Paths are put behind it.
+    .transform((url) => url.replace(/\/+$/, ""))
+    .optional(),
+  callbackSecrets: z.array(text.refine(isWebhookSecret, WEBHOOK_SECRET)).default([]),
+  corsOrigins: z
+    .array(text.refine(isOrigin, ORIGIN).transform((origin) => new URL(origin).origin))
+    .default([]),
+  heartbeatSeconds: wholeNumber(1, 300, "seconds").default(15),
+  retryMs: wholeNumber(100, 600_000, "milliseconds").default(2_000),
+  streamBufferBytes: wholeNumber(4096, 1_073_741_824, "bytes").default(1_048_576),
+  totalBufferBytes: wholeNumber(1_048_576, 1_099_511_627_776, "bytes").default(134_217_728),
+  maxStreams: wholeNumber(1, 1_000_000, "streams").default(50_000),
+  maxStreamsPerOwner: wholeNumber(1, 1_000_000, "streams").default(100),
+  // The upper bound is a week.
+  maxStreamSeconds: wholeNumber(1, 604_800, "seconds").default(3_600),
+};
+
+export const jwtFields = {
+  secret: text
+    .refine(
+      (secret) => Buffer.byteLength(secret) >= MIN_SECRET_BYTES,
+      `expected at least ${MIN_SECRET_BYTES} bytes, as "openssl rand -base64 48" makes them`,
+    )
+    .optional(),
+  jwksUrl: text
+    .refine(
+      (url) => isWebUrl(url.replace(/\?[^#]*/, "")),
+      "expected an http or https URL of a JSON Web Key Set, without user and password",
+    )
+    .optional(),
+  issuer: text.min(1, "expected a text that is not empty").optional(),
+  audience: text.min(1, "expected a text that is not empty").optional(),
+};
+
+const optionsSchema = z.strictObject({
+  ...optionFields,
+  jwt: z
+    .strictObject(jwtFields)
+    .refine(
+      ({ secret, jwksUrl }) => secret !== undefined || jwksUrl !== undefined,
+      `expected a secret of at least ${MIN_SECRET_BYTES} bytes or a jwksUrl, got neither`,
+    ),
+});
+
+/** What an application may say: see .env.example for what each is. */
+export type GivenOptions = z.input<typeof optionsSchema>;
+
+/** The same, complete. */
+export type Options = z.output<typeof optionsSchema>;
+
+/** @throws {ConfigError} naming every option that is wrong, missing or unknown, and never a secret. */
+export function parseOptions(given: GivenOptions): Options {
+  const { success, data, error } = optionsSchema.safeParse(given);
+  if (success) return data;
+  throw new ConfigError(
+    error.issues.flatMap((issue) => {
+      const key = issue.path.map(String).join(".");
+      if (issue.code !== "unrecognized_keys") return [{ key, message: issue.message }];
+      const unknown = issue.keys.map((name) => (key === "" ? name : `${key}.${name}`));
+      return unknown.map((name) => ({ key: name, message: "is not known" }));
+    }),
+  );
+}
