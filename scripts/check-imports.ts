@@ -1,5 +1,6 @@
 /**
- * Checks that the imports in src/ follow the layers of ARCHITECTURE.md. Type imports count too.
+ * Checks that the imports in src/ follow the layers of ARCHITECTURE.md, type imports too, and that
+ * nobody reads the process's settings or the wall clock but who may.
  *
  * Usage: npm run check:imports            (or: node scripts/check-imports.ts [folder])
  *
@@ -62,6 +63,16 @@ const LAYERS: Readonly<Record<string, Rule>> = {
 /** Elsewhere they are a hidden setting, or a second hand on the exit that cuts the drain short. */
 const ONLY_IN_MAIN = new Set(["env", "exit", "exitCode", "on", "once"]);
 
+/** Somebody may set the wall clock: it says when a token expires, and never how long to wait. */
+const ON_THE_WALL_CLOCK = new Set([
+  "embedded/data-dir-claim.ts", // the time of a file
+  "http/callbacks/callback-token.ts",
+  "http/callbacks/webhook-signature.ts",
+  "http/events/events-request.ts",
+  "http/stream-tokens-routes.ts",
+  "stream/registry.ts",
+]);
+
 const root = resolve(process.argv[2] ?? "src");
 const violations: string[] = [];
 const report = (file: string, line: number, what: string) =>
@@ -90,7 +101,13 @@ function readImports(file: string): Import[] {
     ImportExpression: ({ source, start }) =>
       source.type === "Literal" && add({ start }, String(source.value), "value"),
     TSImportType: (node) => add(node, node.source.value, "type"),
+    NewExpression: ({ callee, arguments: given, start }) => {
+      if (callee.type === "Identifier" && callee.name === "Date" && given.length === 0) {
+        checkClock(file, lineOf(start));
+      }
+    },
     MemberExpression: (node) => {
+      if (source.slice(node.start, node.end) === "Date.now") checkClock(file, lineOf(node.start));
       const text = source.slice(node.start, node.end).replace(/\["(\w+)"\]$/, ".$1");
       const [object, name = "", ...rest] = text.replace(/^globalThis\./, "").split(/\??\./);
       if (object !== "process" || rest.length > 0 || !ONLY_IN_MAIN.has(name)) return;
@@ -98,6 +115,10 @@ function readImports(file: string): Import[] {
     },
   }).visit(program);
   return found;
+}
+
+function checkClock(file: string, line: number): void {
+  if (!ON_THE_WALL_CLOCK.has(file)) report(file, line, "use performance.now(): clocks are set");
 }
 
 function checkLayer({ from, to, line, typeOnly }: Import): void {

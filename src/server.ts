@@ -120,8 +120,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     log.info({ seconds: ms / 1_000 }, "draining");
     // In production somebody routes to us and learns from /readyz, within seconds, to stop it.
     // Nobody does so in development, where Ctrl-C should not wait for nothing.
-    const drained = [jobcast.drain(ms), ...(config.isProduction ? [delay(ms)] : [])];
-    await stopPart({ name: "drain", stop: async () => void (await Promise.all(drained)) }, log, ms);
+    const waiting = config.isProduction ? delay(ms) : undefined;
+    const stop = async () => {
+      await Promise.all([jobcast.drain(ms), waiting]);
+    };
+    await stopPart({ name: "drain", stop }, log, ms);
   }
 }
 

@@ -90,7 +90,7 @@ async function isAlive(file: string, content: string): Promise<boolean> {
   }
   const first = await modifiedAt(file);
   if (first === undefined || Date.now() - first > LONG_AGO_MS) return false;
-  for (const end = Date.now() + SILENCE_MS; Date.now() < end; ) {
+  for (const end = performance.now() + SILENCE_MS; performance.now() < end; ) {
     await delay(BEAT_MS / 4);
     const last = await modifiedAt(file);
     if (last !== first) return last !== undefined;

@@ -57,6 +57,14 @@ const CONSTRAINTS: ReadonlyMap<string, FieldProblem> = new Map([
   ["batch_of_the_same_owner", { path: "body.batchId", message: "is no batch of this owner" }],
 ]);
 
+const KEY_IN_USE: Meaning = [
+  "idempotency_key_in_use",
+  "A request with this Idempotency-Key is still under way; nothing was done.",
+];
+
+/** Where PostgreSQL waited: of what is inserted there, only the keys of requests may be there twice. */
+const INSERTING = /inserting index tuple .* in relation "(jobs|batches)"/;
+
 /** Whether somebody else holds what was to be changed. */
 export function isLocked(error: unknown): boolean {
   return toJobcastError(error).code === "locked";
@@ -117,6 +125,9 @@ function fromDatabase(error: unknown): JobcastError | undefined {
 }
 
 function fromServer(error: pg.DatabaseError): JobcastError | undefined {
+  if (error.code === "55P03" && INSERTING.test(error.where ?? "")) {
+    return new JobcastError(...KEY_IN_USE, { cause: error });
+  }
   const field = CONSTRAINTS.get(error.constraint ?? "");
   return toRefusal(error.code ?? "", parseDetail(error), {
     cause: error,

@@ -83,6 +83,34 @@ describe("POST /v1/jobs with an Idempotency-Key", () => {
     expect((await create("key-1", { type: "image", credits: 500 })).status).toBe(201);
   });
 
+  it("says of a request that is still under way elsewhere that it is", async () => {
+    const elsewhere = await database.connect();
+    await elsewhere.query("begin");
+    await elsewhere.query(
+      "select jobcast.create_job('alice', 'image', idempotency_key => 'key-1', request_hash => '\\x00')",
+    );
+    // The second one waits behind the first, and not for as long again.
+    const answers = await Promise.all([1, 2].map(() => create("key-1", { type: "image" })));
+    for (const { status, body } of answers) {
+      expect([status, body.code]).toEqual([409, "idempotency_key_in_use"]);
+    }
+    await elsewhere.query("rollback");
+    await elsewhere.end();
+    expect((await create("key-1", { type: "image" })).status).toBe(201);
+  });
+
+  it("says of an account that is locked that it is, and not of the key", async () => {
+    const elsewhere = await database.connect();
+    await elsewhere.query("begin");
+    await elsewhere.query("select from jobcast.credit_accounts for update");
+    const { status, body } = await create("key-1", { type: "image", credits: 1 });
+    expect([status, body.code]).toEqual([409, "locked"]);
+    await elsewhere.query("rollback");
+    await elsewhere.end();
+    expect((await create("key-1", { type: "image", credits: 1 })).status).toBe(201);
+    expect(await balance()).toBe(99);
+  });
+
   it.each(["", " ", "ü", "x".repeat(256)])("refuses the key %j", async (key) => {
     const answer = await create(key, { type: "image" }).catch(() => undefined);
     // Some of them no client can even send.

@@ -15,7 +15,7 @@ type Key = {
 export type JwksOptions = {
   readonly url: string;
   readonly log: Logger;
-  /** Milliseconds since the epoch; for tests. */
+  /** Milliseconds of a clock that nobody sets; for tests. */
   readonly now?: () => number;
 };
 
@@ -28,6 +28,11 @@ const NO_KEYS_MS = 1_000;
 const FETCH_TIMEOUT_MS = 5_000;
 const MAX_BYTES = 1_048_576;
 
+/** [RFC 7518, 3.3] "A key of size 2048 bits or larger MUST be used": a shorter one can be factored. */
+const MIN_RSA_BITS = 2_048;
+
+const monotonic = () => performance.now();
+
 /**
  * The keys of a JSON Web Key Set, which may rotate.
  *
@@ -35,7 +40,7 @@ const MAX_BYTES = 1_048_576;
  * and forgets that a `kid` is unknown, so a flood of random ones uses up the limit, and then
  * nobody's real key can be refreshed. Here the set is one thing, good until a newer one is read.
  */
-export function createJwks({ url, log, now = Date.now }: JwksOptions): FindKey {
+export function createJwks({ url, log, now = monotonic }: JwksOptions): FindKey {
   const client = new JwksClient({
     jwksUri: url,
     cache: false,
@@ -50,11 +55,16 @@ export function createJwks({ url, log, now = Date.now }: JwksOptions): FindKey {
 
   async function read(): Promise<void> {
     try {
-      keys = (await client.getSigningKeys()).map((key) => ({
+      const all = (await client.getSigningKeys()).map((key) => ({
         kid: key.kid,
         alg: key.alg,
         publicKey: createPublicKey(key.getPublicKey()),
       }));
+      keys = all.filter(({ publicKey }) => isLongEnough(publicKey));
+      if (keys.length < all.length) {
+        const kids = all.filter(({ publicKey }) => !isLongEnough(publicKey)).map(({ kid }) => kid);
+        log.warn({ kids }, `the key set has RSA keys of fewer than ${MIN_RSA_BITS} bits`);
+      }
       hasFailed = false;
     } catch (error) {
       hasFailed = true;
@@ -71,6 +81,10 @@ export function createJwks({ url, log, now = Date.now }: JwksOptions): FindKey {
       asking = read();
     }
     return asking;
+  }
+
+  function refresh(): void {
+    ask().catch((err: unknown) => log.error({ err }, "the JSON Web Key Set was not asked for"));
   }
 
   function find(kid: string | undefined, alg: string): KeyObject | undefined {
@@ -92,8 +106,8 @@ export function createJwks({ url, log, now = Date.now }: JwksOptions): FindKey {
   return async (kid, alg) => {
     const known = find(kid, alg);
     if (known) {
-      // Not awaited: the key is good until the set says otherwise.
-      if (now() - askedAt >= (hasFailed ? UNKNOWN_KID_MS : REFRESH_MS)) void ask();
+      // Not awaited; its failure is logged: the key is good until the set says otherwise.
+      if (now() - askedAt >= (hasFailed ? UNKNOWN_KID_MS : REFRESH_MS)) refresh();
       return known;
     }
     await askForUnknown();
@@ -104,6 +118,11 @@ export function createJwks({ url, log, now = Date.now }: JwksOptions): FindKey {
     }
     return found;
   };
+}
+
+function isLongEnough({ asymmetricKeyDetails }: KeyObject): boolean {
+  const bits = asymmetricKeyDetails?.modulusLength; // of RSA alone
+  return bits === undefined || bits >= MIN_RSA_BITS;
 }
 
 /** jwks-rsa's own request waits for ever once an answer has begun, and takes any number of bytes. */

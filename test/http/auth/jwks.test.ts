@@ -1,4 +1,4 @@
-import { createHmac } from "node:crypto";
+import { createHmac, generateKeyPairSync } from "node:crypto";
 import jwt, { type Algorithm } from "jsonwebtoken";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createJwks, type FindKey } from "../../../src/http/auth/jwks.ts";
@@ -49,6 +49,20 @@ describe("tokens with public keys", () => {
     expect(await statusOf(ec, "ES256")).toBe(200);
     expect(await statusOf(p384, "ES384")).toBe(200);
     expect(server.requests()).toBe(1);
+  });
+
+  it("are refused when their RSA key is shorter than 2048 bits, and the others are taken", async () => {
+    const short: SigningKey = {
+      kid: "short",
+      ...generateKeyPairSync("rsa", { modulusLength: 1_024 }),
+    };
+    server.serve([short, rsa]);
+    const options = { keyid: "short", algorithm: "RS256", expiresIn: 60 } as const;
+    const insecure = { ...options, allowInsecureKeySizes: true };
+    const token = jwt.sign({ sub: "ann" }, short.privateKey, insecure);
+    const headers = { authorization: `Bearer ${token}` };
+    expect((await fetch(`${app.url}/api`, { headers })).status).toBe(401);
+    expect(await statusOf(rsa, "RS256")).toBe(200);
   });
 
   it("are refused when another key signed them under a known kid", async () => {
