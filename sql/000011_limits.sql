@@ -27,13 +27,37 @@ as $$
   select jsonb_path_exists(value, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
 $$;
 
+-- Not one expression: where the value is known while a statement is planned, all of it would be
+-- computed then, the text of it too.
+create function jobcast.json_bytes(value jsonb) returns integer
+language plpgsql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_raw integer;
+begin
+  if pg_column_size(value) > 65536 then
+    -- What is stored in a few bytes may be a gigabyte as text. Of what is so large that its text must
+    -- be too, the text is never made: PostgreSQL's own form is at most eight times as large.
+    v_raw := pg_column_size(jsonb_build_array(value));
+    if v_raw > 16777216 then
+      return v_raw;
+    end if;
+  end if;
+  return octet_length(value::text);
+end
+$$;
+
+comment on function jobcast.json_bytes(jsonb) is
+  'Of the value as text; for more than 16 MiB, as PostgreSQL keeps it, what that takes.';
+
 create function jobcast.bytes_of(stage text, message text, counts jsonb, result jsonb, error jsonb)
 returns integer
 language sql immutable parallel safe
 as $$
   select coalesce(octet_length(stage), 0) + coalesce(octet_length(message), 0)
-    + coalesce(octet_length(counts::text), 0) + coalesce(octet_length(result::text), 0)
-    + coalesce(octet_length(error::text), 0)
+    + coalesce(jobcast.json_bytes(counts), 0) + coalesce(jobcast.json_bytes(result), 0)
+    + coalesce(jobcast.json_bytes(error), 0)
 $$;
 
 create function jobcast.assert_limits(what text, bytes integer, value jsonb) returns void
@@ -213,10 +237,23 @@ begin
     new.version := old.version + 1;
     new.updated_at := v_now;
     new.bytes := jobcast.bytes_of(new.stage, new.message, new.counts, new.result, new.error);
-    -- A value that is there already is no reason to refuse the end of its job.
+    -- A value that is there already is no reason to refuse the end of its job, nor anything else
+    -- that is said of it: of a row that was too large before it was counted what is new counts.
     if new.bytes > 128 and (new.stage, new.message, new.result, new.error)
       is distinct from (old.stage, old.message, old.result, old.error) then
-      perform jobcast.assert_limits('stage, message, counts, result and error', new.bytes, new.result);
+      perform jobcast.assert_limits(
+        'stage, message, counts, result and error',
+        case
+          when new.bytes > jobcast.max_bytes() and jobcast.max_bytes()
+            < jobcast.bytes_of(old.stage, old.message, old.counts, old.result, old.error)
+          then jobcast.bytes_of(
+            nullif(new.stage, old.stage), nullif(new.message, old.message), nullif(new.counts, old.counts),
+            nullif(new.result, old.result), nullif(new.error, old.error)
+          )
+          else new.bytes
+        end,
+        nullif(new.result, old.result)
+      );
     end if;
     return new;
   end if;
@@ -234,8 +271,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_title constant integer := coalesce(octet_length(new.title), 0);
-  v_params constant integer := coalesce(octet_length(new.params::text), 0);
-  v_metadata constant integer := coalesce(octet_length(new.metadata::text), 0);
+  v_params constant integer := coalesce(jobcast.json_bytes(new.params), 0);
+  v_metadata constant integer := coalesce(jobcast.json_bytes(new.metadata), 0);
 begin
   perform jobcast.assert_limits('title, params and metadata', v_title + v_params + v_metadata, new.params);
   perform jobcast.assert_limits('title, params and metadata', v_metadata, new.metadata);

@@ -6,9 +6,18 @@ import { createHash } from "node:crypto";
  */
 export type Once = { readonly key: string; readonly hash: Buffer };
 
-/** @param request what it says, whatever the order of its keys */
-export function once(key: string, request: object): Once {
-  return { key, hash: createHash("sha256").update(JSON.stringify(request, sortKeys)).digest() };
+/** What may be a number that no double holds. */
+const LONG_NUMBERS = /\d[\d.eE+-]{15,}/g;
+
+/**
+ * @param request what it says, whatever the order of its keys
+ * @param text as it came, with its numbers as they were written; "" where they were doubles before
+ */
+export function once(key: string, request: object, text = ""): Once {
+  const hash = createHash("sha256").update(JSON.stringify(request, sortKeys));
+  const numbers = text.match(LONG_NUMBERS) ?? [];
+  if (numbers.length > 0) hash.update(numbers.sort().join(" "));
+  return { key, hash: hash.digest() };
 }
 
 function sortKeys(_key: string, value: unknown): unknown {

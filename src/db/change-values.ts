@@ -1,7 +1,8 @@
 import pg from "pg";
-import { type ChangeRow, isWhole, VALUES } from "./changes.ts";
+import { type ChangeRow, isWhole, VALUES, type Value } from "./changes.ts";
 import { AnswerTooLargeError } from "./client.ts";
 import type { Query } from "./query.ts";
+import { isJsonWithin } from "./value-size.ts";
 
 /** Bytes of values that are read together, and of rows that are handed on together. */
 const GROUP_BYTES = 1_024 * 1_024;
@@ -15,41 +16,53 @@ const MAX_EVENT_BYTES = 4 * 1_024 * 1_024;
 /** What a row weighs beside its values, about. */
 const ROW_BYTES = 512;
 
-type Values = Pick<ChangeRow, "job_id" | "version" | (typeof VALUES)[number]> & {
+type Measured = Pick<ChangeRow, "job_id" | "version" | "bytes">;
+
+type Values = Pick<ChangeRow, "job_id" | "version" | Value> & {
   readonly omitted: string;
 };
 
-/** A value unless it is far too large; its stored size is a lower bound that costs nothing to know. */
-function text(name: string): string {
-  const value = name === "result" || name === "error" ? `h.${name}::text` : `h.${name}`;
-  return `case when pg_column_size(h.${name}) <= ${MAX_EVENT_BYTES} then ${value} end as ${name}`;
+const KEYED = `unnest($1::uuid[], $2::bigint[]) k (job_id, version)
+  join jobcast.status_history h on h.job_id = k.job_id and h.version = k.version`;
+
+const MEASURE = `
+  select h.job_id, h.version,
+    jobcast.bytes_of(h.stage, h.message, h.counts, h.result, h.error) as bytes
+  from ${KEYED}`;
+
+/** A value unless it is far too large. */
+function value(name: Value, isKnown: string): string {
+  const column = `h.${name}`;
+  const isJson = name === "result" || name === "error";
+  const fits = isJson
+    ? isJsonWithin(column, MAX_EVENT_BYTES)
+    : `octet_length(${column}) <= ${MAX_EVENT_BYTES}`;
+  return `case when ${isKnown} or ${fits} then ${column}${isJson ? "::text" : ""} end as ${name}`;
 }
 
-function told(name: string): string {
-  return `case when octet_length(t.${name}) <= ${MAX_EVENT_BYTES} then t.${name} end as ${name}`;
-}
-
-/** The values of rows `h`; OFFSET keeps the planner from writing each as text twice. */
-function valuesOf(from: string, texts: readonly string[]): string {
+function valuesOf(from: string, values: readonly string[]): string {
   return `
     select h.job_id, h.version, v.*, array_to_string(array[${VALUES.map(
       (name) => `case when v.${name} is null and h.${name} is not null then '${name}' end`,
     ).join(", ")}], ',') as omitted
     from ${from}
-    cross join lateral (select ${texts.join(", ")} offset 0) t
-    cross join lateral (select ${VALUES.map(told).join(", ")}) v`;
+    cross join lateral (select ${values.join(", ")}) v`;
 }
 
 const READ_VALUES = valuesOf(
-  `unnest($1::uuid[], $2::bigint[]) k (job_id, version)
-   join jobcast.status_history h on h.job_id = k.job_id and h.version = k.version`,
-  VALUES.map(text),
+  KEYED,
+  VALUES.map((name) => value(name, `h.bytes <= ${MAX_EVENT_BYTES}`)),
 );
 
 /** Of a row whose JSON cannot be read: what is plain text in it. */
 const READ_TEXTS = valuesOf(
   "(select * from jobcast.status_history where job_id = $1 and version = $2) h",
-  [text("stage"), text("message"), "null::text as result", "null::text as error"],
+  [
+    value("stage", "false"),
+    value("message", "false"),
+    "null::text as result",
+    "null::text as error",
+  ],
 );
 
 /**
@@ -61,7 +74,7 @@ export async function* readWhole(
   query: Query,
 ): AsyncGenerator<readonly ChangeRow[]> {
   for (let from = 0; from < rows.length; ) {
-    const group = takeGroup(rows, from, GROUP_BYTES);
+    const group = await nextGroup(rows.slice(from), GROUP_BYTES, query);
     from += group.length;
     yield await complete(group, query);
   }
@@ -73,24 +86,45 @@ export async function readFirstGroup(
   query: Query,
   maxBytes = GROUP_BYTES,
 ): Promise<{ whole: readonly ChangeRow[]; taken: number }> {
-  const group = takeGroup(rows, 0, maxBytes);
+  const group = await nextGroup(rows, maxBytes, query);
   return { whole: await complete(group, query), taken: group.length };
 }
 
-/** As many as weigh so much, and one at least. */
-function takeGroup(
+/** By lower bounds first, which leaves few to be measured. */
+async function nextGroup(
   rows: readonly ChangeRow[],
-  from: number,
   maxBytes: number,
-): readonly ChangeRow[] {
-  let bytes = 0;
-  let end = from;
-  for (const row of rows.slice(from)) {
-    bytes += row.bytes + ROW_BYTES;
-    if (end > from && bytes > maxBytes) break;
-    end += 1;
+  query: Query,
+): Promise<readonly ChangeRow[]> {
+  const group = takeGroup(rows, maxBytes);
+  const unknown = group.filter((row) => !row.is_counted && !isWhole(row));
+  if (unknown.length === 0) return group;
+  const bytes = new Map((await measure(unknown, query)).map((row) => [keyOf(row), row.bytes]));
+  const measured = group.map((row) => ({
+    ...row,
+    bytes: Math.max(row.bytes, bytes.get(keyOf(row)) ?? 0),
+  }));
+  return takeGroup(measured, maxBytes);
+}
+
+async function measure(rows: readonly ChangeRow[], query: Query): Promise<readonly Measured[]> {
+  try {
+    return await query<Measured>(MEASURE, keysOf(rows));
+  } catch (error) {
+    if (!isAboutRows(error)) throw error;
+    // Which of them it is shows when they are read one by one.
+    return rows.map((row) => ({ ...row, bytes: MAX_EVENT_BYTES }));
   }
-  return rows.slice(from, end);
+}
+
+/** As many as weigh so much, and one at least. */
+function takeGroup(rows: readonly ChangeRow[], maxBytes: number): readonly ChangeRow[] {
+  let bytes = 0;
+  const end = rows.findIndex((row, index) => {
+    bytes += row.bytes + ROW_BYTES;
+    return index > 0 && bytes > maxBytes;
+  });
+  return end === -1 ? rows : rows.slice(0, end);
 }
 
 async function complete(group: readonly ChangeRow[], query: Query): Promise<readonly ChangeRow[]> {
@@ -109,10 +143,7 @@ async function readValues(
   query: Query,
 ): Promise<ReadonlyMap<string, Values>> {
   try {
-    const values = await query<Values>(READ_VALUES, [
-      rows.map(({ job_id }) => job_id),
-      rows.map(({ version }) => version),
-    ]);
+    const values = await query<Values>(READ_VALUES, keysOf(rows));
     return new Map(values.map((each) => [keyOf(each), each]));
   } catch (error) {
     if (!isAboutRows(error)) throw error;
@@ -126,13 +157,17 @@ async function readValues(
   }
 }
 
+function keysOf(rows: readonly ChangeRow[]): unknown[] {
+  return [rows.map(({ job_id }) => job_id), rows.map(({ version }) => version)];
+}
+
 function keyOf({ job_id, version }: { job_id: string; version: number }): string {
   return `${job_id} ${version}`;
 }
 
 function withValues(row: ChangeRow, { omitted, ...values }: Values): ChangeRow {
-  const names = omitted === "" ? [] : omitted.split(",");
-  return { ...row, ...values, omitted: names as unknown as NonNullable<ChangeRow["omitted"]> };
+  const names = (omitted === "" ? [] : omitted.split(",")) as Value[];
+  return { ...row, ...values, omitted: names };
 }
 
 /**

@@ -2,6 +2,7 @@ import type { Change } from "../protocol/event.ts";
 import { nextXid, type Snapshot } from "../protocol/snapshot.ts";
 import type { Status } from "../protocol/status.ts";
 import { toIso } from "./moment.ts";
+import { areStoredPlain, storedBytes } from "./value-size.ts";
 
 /**
  * Rows of status_history as readers see them. They are bounded in bytes before they are read: a row
@@ -12,26 +13,32 @@ import { toIso } from "./moment.ts";
 /** Up to this many bytes the values of a row come with it. */
 export const INLINE_BYTES = 8 * 1_024;
 
-/** Those of a row whose size nobody counted, because it was written before sizes were. */
-const COUNTED_BYTES = `coalesce(h.bytes, coalesce(octet_length(h.stage), 0) + coalesce(octet_length(h.message), 0)
-  + coalesce(octet_length(h.result::text), 0) + coalesce(octet_length(h.error::text), 0))`;
-
 /** The members of an event that may be of any size. */
 export const VALUES = ["stage", "message", "result", "error"] as const;
 export type Value = (typeof VALUES)[number];
+
+/** Of a row whose size nobody counted, because it was written before sizes were: what is told with it. */
+const PLAIN_BYTES = 2 * 1_024;
+const COLUMNS = VALUES.map((name) => `h.${name}`);
+const STORED_BYTES = storedBytes(COLUMNS);
+const COUNTED_BYTES = `coalesce(h.bytes, case
+  when ${STORED_BYTES} <= ${PLAIN_BYTES} and ${areStoredPlain(COLUMNS)} then ${STORED_BYTES}
+  else greatest(${STORED_BYTES}, ${INLINE_BYTES + 1}) end)`;
 
 /**
  * The columns of a change, from `status_history h` and its `jobs j`.
  * @param isCareful leaves every value for later: one of them could not be read with the others
  */
 export function changeColumns(isCareful = false): string {
-  const bytes = isCareful ? String(INLINE_BYTES + 1) : COUNTED_BYTES;
+  const bytes = isCareful
+    ? `greatest(coalesce(h.bytes, ${STORED_BYTES}), ${INLINE_BYTES + 1})`
+    : COUNTED_BYTES;
   const values = VALUES.map(
     (name) => `case when ${bytes} <= ${INLINE_BYTES} then h.${name} end as ${name}`,
   );
   return `h.job_id, h.version, h.attempt, h.status, h.progress, h.counts,
     h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, j.owner_id, j.batch_id,
-    ${bytes} as bytes, ${values.join(", ")}`;
+    ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}`;
 }
 
 /**
@@ -76,8 +83,9 @@ export type ChangeRow = {
   readonly occurred_at: string;
   readonly owner_id: string;
   readonly batch_id: string | null;
-  /** Of its values as text. */
+  /** Of its values as text; a lower bound unless they are counted, or here. */
   readonly bytes: number;
+  readonly is_counted: boolean;
   /** What it has and is not here: nobody could read it, or nobody should. */
   readonly omitted?: readonly Value[];
 };
@@ -108,7 +116,9 @@ export function toChange(row: ChangeRow): Change {
 }
 
 /** What an event and a job have in common, as the members of a JSON object. */
-export function eventMembers(row: Omit<ChangeRow, "xid" | "owner_id" | "bytes">): string {
+export function eventMembers(
+  row: Omit<ChangeRow, "xid" | "owner_id" | "bytes" | "is_counted">,
+): string {
   const { job_id, version, attempt, counts, result, error, batch_id } = row;
   return (
     `"jobId":"${job_id}","version":${version},"attempt":${attempt}` +

@@ -2,6 +2,7 @@ import type { JobText } from "../protocol/job.ts";
 import { isFinal, type Status } from "../protocol/status.ts";
 import { eventMembers, omission, quote } from "./changes.ts";
 import { momentText, toIso, toIsoOrNull } from "./moment.ts";
+import { isJsonWithin, isSmallJson } from "./value-size.ts";
 
 /**
  * A job as text, written by SQL in a way that no setting of the session and no parser of the driver
@@ -41,10 +42,9 @@ function has(name: string): string {
   return `(j.${name} is not null)::text as has_${name}`;
 }
 
-/** The stored size tells for nothing whether it is worth writing the value as text to count it. */
 function value(name: string, bytes: number): string {
-  return `case when pg_column_size(j.${name}) <= ${8 * bytes}
-    then case when octet_length(j.${name}::text) <= ${bytes} then j.${name}::text end end as ${name}`;
+  const fits = bytes === WHOLE_BYTES ? isJsonWithin : isSmallJson;
+  return `case when ${fits(`j.${name}`, bytes)} then j.${name}::text end as ${name}`;
 }
 
 /**

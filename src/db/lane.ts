@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { JobcastError } from "../errors.ts";
-import { DatabaseClient } from "./client.ts";
+import { AnswerTooLargeError, DatabaseClient } from "./client.ts";
 import type { Query } from "./query.ts";
 import type { Work } from "./session-settings.ts";
 import { type Turn, Turns } from "./turns.ts";
@@ -171,7 +171,8 @@ export class Lane {
   }
 
   #unanswered(cause: unknown): unknown {
-    if (!(cause instanceof Error) || cause instanceof TypeError) return cause;
+    const isForeign = !(cause instanceof Error) || cause instanceof TypeError;
+    if (isForeign || cause instanceof AnswerTooLargeError) return cause;
     return new NoAnswerError(this.#work === "write", cause);
   }
 

@@ -90,7 +90,7 @@ function readNewBatch(req: Request, bytes: Buffer, caller: Caller): NewBatch {
     title: batch.title,
     body: body.text,
     jobCount: batch.jobs.length,
-    once: onceOf(req, { ...batch, ownerId }),
+    once: onceOf(req, { ...batch, ownerId }, body.text),
   };
 }
 

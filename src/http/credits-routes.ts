@@ -40,8 +40,10 @@ export function createCreditsRouter({ credits, readBody }: CreditsRouterParts): 
     const caller = callerOf(res);
     requireScope(caller, "credits:grant");
     const bytes = await readBody(req, res, caller.ownerId);
-    const grant = parseBody(grantSchema, parseBodyJson(bytes, req.get("content-type")));
-    const entry = await credits.grant({ ...grant, once: onceOf(req, grant) }, caller.ownerId);
+    const body = parseBodyJson(bytes, req.get("content-type"));
+    const grant = parseBody(grantSchema, body);
+    const counted = { ...grant, once: onceOf(req, grant, body.text) };
+    const entry = await credits.grant(counted, caller.ownerId);
     res.status(201).json(entry);
   });
 

@@ -8,12 +8,12 @@ import { type Once, once } from "../once.ts";
  * @see https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header
  * @throws {JobcastError} invalid_request
  */
-export function onceOf(req: Request, request: object): Once | undefined {
+export function onceOf(req: Request, request: object, text: string): Once | undefined {
   const header = req.get("idempotency-key");
   if (header === undefined) return undefined;
   const isQuoted = header.length > 1 && header.startsWith('"') && header.endsWith('"');
   const key = isQuoted ? header.slice(1, -1) : header;
-  if (/^[\x21-\x7e]{1,255}$/.test(key)) return once(key, request);
+  if (/^[\x21-\x7e]{1,255}$/.test(key)) return once(key, request, text);
   throw new JobcastError("invalid_request", "The Idempotency-Key is not valid.", {
     fields: [
       { path: "header.idempotency-key", message: "must be 1 to 255 visible ASCII characters" },

@@ -112,7 +112,7 @@ function readNewJob(req: Request, bytes: Buffer, caller: Caller): NewJob {
   const { params, metadata, ownerId = caller.ownerId, ...job } = parseBody(createJobSchema, body);
   if (ownerId !== caller.ownerId) requireScope(caller, "jobs:write");
   const request = { ...job, params, metadata, ownerId };
-  return { ...job, ownerId, body: body.text, once: onceOf(req, request) };
+  return { ...job, ownerId, body: body.text, once: onceOf(req, request, body.text) };
 }
 
 /** @throws {JobcastError} insufficient_scope */

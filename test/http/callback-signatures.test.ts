@@ -7,6 +7,7 @@ import {
   toWebhookKey,
 } from "../../src/http/callbacks/webhook-signature.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { rawRequest } from "../support/raw-request.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
 import { deliver, signatureHeaders } from "./provider.ts";
 
@@ -192,6 +193,94 @@ describe("a signed delivery", () => {
       "update jobcast.webhook_deliveries set received_at = received_at - interval '4 days'",
     );
     expect((await send(id, failure, signing)).body).toMatchObject(duplicate);
+  });
+
+  it("is for one job: the same bytes sent to another owner's change nothing there", async () => {
+    const own = await createJob();
+    const other = await server.call("POST", "/v1/jobs", { type: "image", ownerId: "bob" });
+    const body = JSON.stringify({ status: "completed", result: { url: "https://x.example" } });
+    const headers = signatureHeaders({ id: newId(), secrets: [NEW], body });
+    const first = await deliver(server, `/v1/callbacks/${own}`, body, headers);
+    expect(first.body).toMatchObject({ jobId: own, applied: true });
+    const replayed = await deliver(server, `/v1/callbacks/${other.body.id}`, body, headers);
+    expect(replayed.status).toBe(200);
+    expect(replayed.body).toMatchObject({ applied: false, reason: "duplicate", version: 1 });
+    expect((await server.call("GET", `/v1/jobs/${other.body.id}`)).body.status).toBe("pending");
+  });
+
+  it("is for one job, however many are told of it at once", async () => {
+    const jobs = await Promise.all(Array.from({ length: 8 }, createJob));
+    const body = JSON.stringify({ status: "completed" });
+    const headers = signatureHeaders({ id: newId(), secrets: [NEW], body });
+    const answers = await Promise.all(
+      jobs.map((id) => deliver(server, `/v1/callbacks/${id}`, body, headers)),
+    );
+    expect(answers.map(({ status }) => status)).toEqual(jobs.map(() => 200));
+    expect(answers.filter((answer) => answer.body.applied)).toHaveLength(1);
+    expect(answers.filter((answer) => answer.body.reason === "duplicate")).toHaveLength(7);
+  });
+
+  it("is for one attempt: what was said of the first does not end the second", async () => {
+    const id = await createJob();
+    await server.call("POST", `/v1/jobs/${id}/cancel`);
+    const retried = (await server.call("POST", `/v1/jobs/${id}/retry`)).body;
+    const late = { status: "completed", result: { of: "attempt 1" } };
+    const { body } = await send(id, late);
+    expect(body).toMatchObject({ applied: false, reason: "other_attempt", status: "pending" });
+
+    // Its own URL has the attempt in its token, also when that has expired, or says it in plain.
+    const signing = { id: newId(), secrets: [NEW] };
+    const said = JSON.stringify({ progress: 10 });
+    const old = retried.links.callback.replace(/\.[\w-]{43}$/, `.${"A".repeat(43)}`);
+    const headers = signatureHeaders({ ...signing, body: said });
+    // A token that nobody signed says nothing about the attempt.
+    expect((await deliver(server, old, said, headers)).body.reason).toBe("other_attempt");
+    const byToken = await deliver(server, retried.links.callback, said, headers);
+    expect(byToken.body).toMatchObject({ applied: true, version: retried.version + 1 });
+    const end = JSON.stringify({ status: "completed", result: { of: "attempt 2" } });
+    const byQuery = await deliver(
+      server,
+      `/v1/callbacks/${id}?attempt=2`,
+      end,
+      signatureHeaders({ id: newId(), secrets: [NEW], body: end }),
+    );
+    expect(byQuery.body).toMatchObject({ applied: true, status: "completed" });
+    expect((await server.call("GET", `/v1/jobs/${id}`)).body.result).toEqual({ of: "attempt 2" });
+  });
+
+  it("that was for another attempt may still come to the one that it is for", async () => {
+    const id = await createJob();
+    const body = JSON.stringify({ status: "completed" });
+    const headers = signatureHeaders({ id: newId(), secrets: [NEW], body });
+    const early = await deliver(server, `/v1/callbacks/${id}?attempt=2`, body, headers);
+    expect(early.body).toMatchObject({ applied: false, reason: "other_attempt" });
+    await server.call("POST", `/v1/jobs/${id}/cancel`);
+    await server.call("POST", `/v1/jobs/${id}/retry`);
+    const again = await deliver(server, `/v1/callbacks/${id}?attempt=2`, body, headers);
+    expect(again.body).toMatchObject({ applied: true, status: "completed" });
+  });
+
+  it.each(["0", "-1", "two", "", "1.5", "99999999999"])("has no attempt %j", async (attempt) => {
+    const id = await createJob();
+    const body = JSON.stringify({ progress: 1 });
+    const headers = signatureHeaders({ id: newId(), secrets: [NEW], body });
+    const url = `/v1/callbacks/${id}?attempt=${attempt}`;
+    const { status, body: problem } = await deliver(server, url, body, headers);
+    expect([status, problem.code]).toEqual([400, "invalid_request"]);
+    expect(problem.fields?.map(({ path }) => path)).toEqual(["query.attempt"]);
+  });
+
+  it("that is stale is refused before its body is read", async () => {
+    const id = await createJob();
+    const stale = signatureHeaders({ id: newId(), secrets: [NEW], body: "{}", at: 0 });
+    const head = Object.entries(stale).map(([name, value]) => `${name}: ${value}\r\n`);
+    // Of the body nothing ever comes.
+    const { text } = await rawRequest(
+      server.port,
+      `POST /v1/callbacks/${id} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n${head.join("")}\r\n`,
+      { isComplete: (received) => received.includes("\r\n\r\n") },
+    );
+    expect(text).toMatch(/^HTTP\/1\.1 401 /);
   });
 
   it("is told from one of another job that has the same webhook-id of another provider", async () => {
