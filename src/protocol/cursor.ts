@@ -40,7 +40,12 @@ function isSnapshot({ xmin, xmax, xip }: Snapshot): boolean {
 /** A job's id, and its version; and a job's creation as PostgreSQL writes it, and its id. */
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 const VERSION = /^\d{1,15}$/;
-const MOMENT = /^(-?infinity|\d{4,6}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?\+00( BC)?)$/;
+const MOMENT =
+  /^(\d{4,6})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01]) ([01]\d|2[0-3])(:[0-5]\d){2}(\.\d{1,6})?\+00( BC)?$/;
+
+/** The last whole years of timestamptz; in those before Christ it begins with November 4714. */
+const LAST_YEAR = 294_275;
+const LAST_YEAR_BC = 4_713;
 
 /** No walk of ours is longer. */
 const MAX_WALK_LENGTH = 400;
@@ -68,10 +73,22 @@ export function parseWalk(epoch: string, cursor: string): ScopeWalk | undefined 
   const [first = "", second = "", ...others] = fromHex(position).split("|");
   const isPosition = since
     ? UUID.test(first) && VERSION.test(second)
-    : MOMENT.test(first) && UUID.test(second);
+    : isMoment(first) && UUID.test(second);
   return isPosition && others.length === 0
     ? { snapshot, since, after: [first, second] }
     : undefined;
+}
+
+/** Whether PostgreSQL would read it as a timestamptz. */
+function isMoment(text: string): boolean {
+  if (text === "infinity" || text === "-infinity") return true;
+  const [, year = "", month, day, , , , bc] = MOMENT.exec(text) ?? [];
+  if (year === "") return false;
+  if (Number(year) < 1 || Number(year) > (bc ? LAST_YEAR_BC : LAST_YEAR)) return false;
+  // Astronomers have a year 0, historians do not; and leap years come again every 400 years.
+  const leap = bc ? 4_800 - Number(year) + 1 : Number(year);
+  const days = new Date(Date.UTC(2_000 + (leap % 400), Number(month), 0)).getUTCDate();
+  return Number(day) <= days;
 }
 
 /** Of ASCII. */

@@ -114,3 +114,43 @@ describe("GET /v1/jobs", () => {
     expect(body.nextCursor).toBeNull();
   });
 });
+
+describe("a list of large jobs", () => {
+  const small = { text: "x".repeat(8_000) };
+  const large = { text: "x".repeat(9_000) };
+
+  it("leaves out what is larger than 8 KiB, and says so; the job itself has it", async () => {
+    const owner = newOwner();
+    const { rows } = await api.pool.query(
+      `insert into jobcast.jobs (owner_id, type, title, params, metadata, status, message, result)
+       values ($1, 'small', 't', $2, $2, 'completed', 'm', $2),
+         ($1, 'large', repeat('t', 9000), $3, $3, 'completed', repeat('m', 9000), $3)
+       returning id`,
+      [owner, JSON.stringify(small), JSON.stringify(large)],
+    );
+    const { body } = await get("/v1/jobs", bearer(owner)).expect(200);
+    const [big, little] = jobListSchema.parse(body).items;
+    expect(little).toMatchObject({ params: small, metadata: small, result: small });
+    expect(little).not.toHaveProperty("omitted");
+    const nothing = { title: null, message: null, params: null, metadata: null, result: null };
+    expect(big).toMatchObject(nothing);
+    expect(big?.omitted?.toSorted()).toEqual(Object.keys(nothing).sort());
+    const whole = await get(`/v1/jobs/${rows[1].id}`, bearer(owner)).expect(200);
+    expect(whole.body).toMatchObject({ params: large, metadata: large, result: large });
+    expect(whole.body).not.toHaveProperty("omitted");
+  });
+
+  it("leaves out what is named, whatever its size, and names what there was", async () => {
+    const owner = newOwner();
+    await api.pool.query(
+      "insert into jobcast.jobs (owner_id, type, params, result) values ($1, 't', '{}', null)",
+      [owner],
+    );
+    for (const query of ["omit=params,result,metadata", "omit=params&omit=result"]) {
+      const { body } = await get(`/v1/jobs?${query}`, bearer(owner)).expect(200);
+      expect(body.items[0]).toMatchObject({ params: null, result: null, omitted: ["params"] });
+    }
+    const { body } = await get("/v1/jobs?omit=status", bearer(owner)).expect(400);
+    expect(body).toMatchObject({ code: "invalid_request", fields: [{ path: "query.omit.0" }] });
+  });
+});
