@@ -60,6 +60,7 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
     connectionString: options.listenDatabaseUrl ?? databaseUrl,
     mode: options.feed === "poll" ? "poll" : "bell",
     lane: lanes.service,
+    isWatched: (news) => hub.isWatched(news),
     onPage: ({ changes, snapshot }) => {
       changesRead += changes.length;
       hub.publish(changes, snapshot);

@@ -4,7 +4,7 @@ import { AnswerTooLargeError } from "./client.ts";
 import type { Query } from "./query.ts";
 import { isJsonWithin } from "./value-size.ts";
 
-/** Bytes of values that are read together, and of rows that are handed on together. */
+/** Bytes of values that are read together. */
 const GROUP_BYTES = 1_024 * 1_024;
 
 /** The same for one client, who may read them slowly: it is what he costs. */
@@ -66,21 +66,9 @@ const READ_TEXTS = valuesOf(
 );
 
 /**
- * Rows with their values, in order, a megabyte at a time or a single larger one. A row that is gone
- * by then went with its job, and is left out; one that cannot be read says so.
+ * The first rows with their values, in order: as many as weigh so much, or a single larger one. A
+ * row that is gone by then went with its job, and is left out; one that cannot be read says so.
  */
-export async function* readWhole(
-  rows: readonly ChangeRow[],
-  query: Query,
-): AsyncGenerator<readonly ChangeRow[]> {
-  for (let from = 0; from < rows.length; ) {
-    const group = await nextGroup(rows.slice(from), GROUP_BYTES, query);
-    from += group.length;
-    yield await complete(group, query);
-  }
-}
-
-/** The first of those groups, or a smaller one, for who comes again for the others. */
 export async function readFirstGroup(
   rows: readonly ChangeRow[],
   query: Query,
@@ -161,7 +149,7 @@ function keysOf(rows: readonly ChangeRow[]): unknown[] {
   return [rows.map(({ job_id }) => job_id), rows.map(({ version }) => version)];
 }
 
-function keyOf({ job_id, version }: { job_id: string; version: number }): string {
+export function keyOf({ job_id, version }: { job_id: string; version: number }): string {
   return `${job_id} ${version}`;
 }
 

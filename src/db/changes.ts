@@ -1,4 +1,4 @@
-import type { Change } from "../protocol/event.ts";
+import type { Change, News } from "../protocol/event.ts";
 import { nextXid, type Snapshot } from "../protocol/snapshot.ts";
 import type { Status } from "../protocol/status.ts";
 import { toIso } from "./moment.ts";
@@ -104,6 +104,11 @@ export function isWhole({ bytes }: ChangeRow): boolean {
 
 /** @param row with its values */
 export function toChange(row: ChangeRow): Change {
+  return { ...toNews(row), json: `{${eventMembers(row)}${omission(row.omitted)}}` };
+}
+
+/** What is known of a change without its values. */
+export function toNews(row: ChangeRow): News {
   return {
     jobId: row.job_id,
     version: row.version,
@@ -111,7 +116,7 @@ export function toChange(row: ChangeRow): Change {
     ownerId: row.owner_id,
     batchId: row.batch_id,
     xid: row.xid,
-    json: `{${eventMembers(row)}${omission(row.omitted)}}`,
+    json: undefined,
   };
 }
 

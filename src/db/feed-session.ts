@@ -1,6 +1,5 @@
-import type { Change } from "../protocol/event.ts";
+import type { News } from "../protocol/event.ts";
 import { formatSnapshot, parseSnapshot, type Snapshot } from "../protocol/snapshot.ts";
-import { readWhole } from "./change-values.ts";
 import {
   type ChangeRow,
   changeColumns,
@@ -8,13 +7,13 @@ import {
   type MaybeChangeRow,
   NEWEST_XID,
   notVisibleIn,
-  toChange,
   upTo,
 } from "./changes.ts";
 import { DatabaseClient } from "./client.ts";
 import { readEpoch } from "./epoch.ts";
 import { holdersOfBell } from "./lock-holders.ts";
-import { type Query, theOne } from "./query.ts";
+import { type NewsOptions, tellNews } from "./news.ts";
+import { theOne } from "./query.ts";
 
 /** More than a live read ever holds; a longer catch-up is read in pages of this size. */
 const PAGE = 1_000;
@@ -22,9 +21,9 @@ const PAGE = 1_000;
 /** The first page of a catch-up sorts everything that was missed. */
 const CATCH_UP_MS = 120_000;
 
-/** One page of what became visible: a megabyte, or one row. */
+/** One page of what became visible, some megabytes at most. */
 export type FeedPage = {
-  readonly changes: readonly Change[];
+  readonly changes: readonly News[];
   /** What was read with the last page: the next `since`. */
   readonly snapshot?: Snapshot;
   /** With the last page: every transaction with a lower id has ended and was read. */
@@ -55,12 +54,10 @@ export type FeedSession = {
   destroy(): void;
 };
 
-export type FeedSessionOptions = {
+export type FeedSessionOptions = NewsOptions & {
   readonly connectionString: string;
   /** Ends the session at once, also while it is being opened. */
   readonly signal: AbortSignal;
-  /** Reads the values of large rows, which a live read does not wait for. */
-  readonly readValues: Query;
 };
 
 /** OFFSET keeps the planner from a join for which it would read all jobs, a page being many rows. */
@@ -83,7 +80,7 @@ function readLive(isCareful: boolean): string {
 
 /** Opens the session that the feed reads with. */
 export async function openFeedSession(options: FeedSessionOptions): Promise<FeedSession> {
-  const { connectionString, signal, readValues } = options;
+  const { connectionString, signal } = options;
   signal.throwIfAborted();
   const client = new DatabaseClient({
     connectionString,
@@ -99,7 +96,7 @@ export async function openFeedSession(options: FeedSessionOptions): Promise<Feed
     await client.connect();
     await client.prepare();
     const epoch = await readEpoch((text, values) => client.run(text, values));
-    return { epoch, closed, ...statements(client, readValues), destroy: () => client.destroy() };
+    return { epoch, closed, ...statements(client, options), destroy: () => client.destroy() };
   } catch (error) {
     client.destroy();
     throw error;
@@ -108,7 +105,7 @@ export async function openFeedSession(options: FeedSessionOptions): Promise<Feed
 
 function statements(
   client: DatabaseClient,
-  readValues: Query,
+  news: NewsOptions,
 ): Omit<FeedSession, "epoch" | "closed" | "destroy"> {
   let isFirstRead = true;
   return {
@@ -130,11 +127,11 @@ function statements(
         if (rows.length <= PAGE) {
           const changed = rows.filter(hasChange);
           const end = endOfRead(newestXid(since, changed), rows[0]?.snapshot ?? "");
-          yield* withEnd(readWhole(changed, readValues), end);
+          yield { changes: await tellNews(changed, news), ...end };
           return;
         }
       }
-      yield* catchUp(client, since, isCareful, readValues);
+      yield* catchUp(client, since, isCareful, news);
       isFirstRead = false;
     },
 
@@ -170,25 +167,12 @@ function endOfRead(newest: number, text: string): End {
   return { snapshot: upTo(newest, snapshot), endedBelow: snapshot.xmin };
 }
 
-/** The pages of those rows, the last of which, maybe an empty one, says what was read. */
-async function* withEnd(
-  pages: AsyncIterable<readonly ChangeRow[]>,
-  end: End,
-): AsyncGenerator<FeedPage> {
-  let last: readonly ChangeRow[] = [];
-  for await (const rows of pages) {
-    if (last.length > 0) yield { changes: last.map(toChange) };
-    last = rows;
-  }
-  yield { changes: last.map(toChange), ...end };
-}
-
 /** After a long absence: one snapshot, read in pages, so that memory stays bounded. */
 async function* catchUp(
   client: DatabaseClient,
   since: Snapshot,
   isCareful: boolean,
-  readValues: Query,
+  news: NewsOptions,
 ): AsyncGenerator<FeedPage> {
   await client.begin("begin isolation level repeatable read read only");
   try {
@@ -204,12 +188,12 @@ async function* catchUp(
     for (let newest = since.xmax - 1; ; ) {
       const rows = await client.send<ChangeRow>(`fetch ${PAGE} from changes`, [], CATCH_UP_MS);
       newest = Math.max(newest, newestXid(since, rows));
-      const pages = readWhole(rows, readValues);
+      const changes = await tellNews(rows, news);
       if (rows.length < PAGE) {
-        yield* withEnd(pages, endOfRead(newest, snapshot));
+        yield { changes, ...endOfRead(newest, snapshot) };
         return;
       }
-      for await (const page of pages) yield { changes: page.map(toChange) };
+      yield { changes };
     }
   } finally {
     await client.send("commit").catch(() => client.destroy());

@@ -1,6 +1,7 @@
 import { connectionConfig } from "../db/client.ts";
 import { type FeedPage, openFeedSession } from "../db/feed-session.ts";
 import type { Lane } from "../db/lane.ts";
+import type { News } from "../protocol/event.ts";
 import { CHANNEL, createDoorbell, type FeedLog } from "./doorbell.ts";
 import { Feed, type FeedState } from "./feed.ts";
 
@@ -32,6 +33,8 @@ export function createListener(options: {
   mode: "bell" | "poll";
   /** Our own test ring goes through here, which is another connection, and large values come. */
   lane: Lane;
+  /** Whether somebody watches: large values are read for those only. */
+  isWatched: (news: News) => boolean;
   onPage: (page: FeedPage) => void;
   onEpochChange: () => void;
   log: FeedLog;
@@ -50,7 +53,14 @@ export function createListener(options: {
   });
   const feed = new Feed({
     mode,
-    openSession: (signal) => openFeedSession({ connectionString, signal, readValues: query }),
+    openSession: (signal) =>
+      openFeedSession({
+        connectionString,
+        signal,
+        isWatched: options.isWatched,
+        readValues: query,
+        onUnread: (err) => log.warn({ err }, "large values were not read: their viewers will"),
+      }),
     doorbell,
     onPage: options.onPage,
     onEpochChange: options.onEpochChange,

@@ -50,9 +50,12 @@ export type EventText = {
   readonly json: string;
 };
 
-/** One row of the feed: an event, whose it is, and the transaction that wrote it. */
+/** One row of the history: an event, whose it is, and the transaction that wrote it. */
 export type Change = EventText & {
   readonly ownerId: string;
   readonly batchId: string | null;
   readonly xid: number;
 };
+
+/** The same as the feed tells it. Without JSON it is large: whoever wants it reads it by himself. */
+export type News = Omit<Change, "json"> & { readonly json: string | undefined };

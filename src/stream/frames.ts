@@ -1,4 +1,4 @@
-import type { Change, EventText } from "../protocol/event.ts";
+import type { EventText, News } from "../protocol/event.ts";
 
 /**
  * One SSE event as the bytes of one HTTP/1.1 chunk (RFC 9112, 7.1), so that the same buffer is
@@ -49,29 +49,32 @@ const OVERHEAD_BYTES = 256;
 
 /** A change on its way out: encoded when the first subscriber needs it, and only once. */
 export class OutgoingChange {
-  readonly change: Change;
+  readonly change: News;
   #jobFrame: Frame | undefined;
   #sharedFrame: Frame | undefined;
 
-  constructor(change: Change) {
+  constructor(change: News) {
     this.change = change;
   }
 
   /** What it holds in memory, about. */
   get bytes(): number {
-    return this.change.json.length + OVERHEAD_BYTES;
+    return (this.change.json ?? "").length + OVERHEAD_BYTES;
   }
 
-  /** For a stream of one job: the id is the version. */
-  get jobFrame(): Frame {
+  /** For a stream of one job: the id is the version. Undefined: who wants it reads it. */
+  get jobFrame(): Frame | undefined {
     const { version, json } = this.change;
+    if (json === undefined) return undefined;
     this.#jobFrame ??= eventFrame("status", json, String(version));
     return this.#jobFrame;
   }
 
   /** For streams over many jobs, whose id is the reader's own cursor: none here. */
-  get sharedFrame(): Frame {
-    this.#sharedFrame ??= eventFrame("status", this.change.json);
+  get sharedFrame(): Frame | undefined {
+    const { json } = this.change;
+    if (json === undefined) return undefined;
+    this.#sharedFrame ??= eventFrame("status", json);
     return this.#sharedFrame;
   }
 }

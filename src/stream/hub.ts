@@ -1,4 +1,4 @@
-import type { Change } from "../protocol/event.ts";
+import type { News } from "../protocol/event.ts";
 import type { Scope } from "../protocol/scope.ts";
 import type { Snapshot } from "../protocol/snapshot.ts";
 import { OutgoingChange } from "./frames.ts";
@@ -19,6 +19,12 @@ export function topicsOf(scope: Scope): string[] {
   return scope.kind === "jobs"
     ? scope.jobIds.map((id) => `job:${id}`)
     : [`${scope.kind}:${scope.id}`];
+}
+
+function topicsOfNews({ jobId, ownerId, batchId }: News): string[] {
+  const topics = [`job:${jobId}`, `owner:${ownerId}`];
+  if (batchId !== null) topics.push(`batch:${batchId}`);
+  return topics;
 }
 
 /** Hands each change to whoever subscribes to its job, its owner or its batch. */
@@ -62,22 +68,24 @@ export class Hub {
     return count;
   }
 
+  /** Whether anybody would be told of it. */
+  isWatched(news: News): boolean {
+    return topicsOfNews(news).some((topic) => this.#topics.has(topic));
+  }
+
   /** A page of the feed. `snapshot` is set on the last page of a flush. */
-  publish(changes: readonly Change[], snapshot: Snapshot | undefined): void {
-    for (const change of changes) this.#route(change);
+  publish(changes: readonly News[], snapshot: Snapshot | undefined): void {
+    for (const news of changes) this.#route(news);
     for (const subscriber of this.#touched) this.#guard(() => subscriber.flush(snapshot));
     if (snapshot) this.#touched.clear();
   }
 
-  #route(change: Change): void {
-    const { jobId, batchId } = change;
+  #route(news: News): void {
     let outgoing: OutgoingChange | undefined;
-    const topics = [`job:${jobId}`, `owner:${change.ownerId}`];
-    if (batchId !== null) topics.push(`batch:${batchId}`);
-    for (const topic of topics) {
+    for (const topic of topicsOfNews(news)) {
       const subscribers = this.#topics.get(topic);
       if (!subscribers) continue;
-      outgoing ??= new OutgoingChange(change);
+      outgoing ??= new OutgoingChange(news);
       for (const subscriber of subscribers) {
         this.#touched.add(subscriber);
         const given = outgoing;

@@ -34,13 +34,14 @@ export class JobSubscriber implements Subscriber {
   enqueue(outgoing: OutgoingChange): void {
     if (this.#isEnding) return;
     const { version, status } = outgoing.change;
+    const { jobFrame } = outgoing;
     if (!this.#isLive) this.#parked.add(outgoing);
-    else if (version === this.#sent + 1) {
-      this.#frames.push(outgoing.jobFrame);
+    else if (jobFrame && version === this.#sent + 1) {
+      this.#frames.push(jobFrame);
       this.#sent = version;
       this.#isEnding = isFinal(status);
     } else if (version > this.#sent) {
-      // A hole: what is missing is in the table.
+      // A hole, or a large one: what is missing is in the table.
       this.#isLive = false;
       this.#parked.add(outgoing);
       this.#catchUpAlone();

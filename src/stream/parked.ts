@@ -6,7 +6,7 @@ const MAX_BYTES = 64 * 1_024;
 
 /**
  * Live changes that wait for a replay to end. They are kept as long as they are few and small: the
- * table has them all, and reads them back page by page.
+ * table has them all, and they are read from it page by page.
  */
 export class Parked {
   readonly #allowance: Allowance;
@@ -27,7 +27,8 @@ export class Parked {
   add(change: OutgoingChange): void {
     if (this.#isIncomplete) return;
     const { bytes } = change;
-    if (this.#bytes + bytes <= MAX_BYTES && this.#allowance.take(bytes)) {
+    const isHere = change.change.json !== undefined;
+    if (isHere && this.#bytes + bytes <= MAX_BYTES && this.#allowance.take(bytes)) {
       this.#changes.push(change);
       this.#bytes += bytes;
     } else {

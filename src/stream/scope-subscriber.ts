@@ -12,6 +12,9 @@ import type { ScopePage } from "./ports.ts";
 /** What a client is told from a page on: whether its last id meant nothing, and it starts over. */
 export type Opening = { readonly page: ScopePage; readonly isReset: boolean };
 
+/** @property isNew which of them the client was not told before; default: all */
+type Telling = Opening & { readonly isNew?: (change: Change) => boolean };
+
 /** Reads patiently, as long as it is wanted; undefined when it is no longer. */
 export type ScopeReads = {
   /** What changed since a snapshot or, when that is too much, the present states. */
@@ -32,9 +35,13 @@ export class ScopeSubscriber implements Subscriber {
   readonly #parked: Parked;
   #stream: EventStream | undefined;
   #isLive = false;
-  /** What the first read saw; undefined once the feed has passed it and nothing can repeat. */
+  /** What the last read saw; undefined once the feed has passed it and nothing can repeat. */
   #seen: Snapshot | undefined;
-  #frames: Frame[] = [];
+  /** Of everything that this saw the client was told, be it now or by a read. */
+  #told: Snapshot | undefined;
+  /** What it was told of the flush that is under way: by job, the newest version. */
+  readonly #toldSince = new Map<string, number>();
+  #waiting: OutgoingChange[] = [];
   /** The snapshot of the newest flush that was parked as a whole. */
   #parkedSnapshot: Snapshot | undefined;
 
@@ -46,9 +53,9 @@ export class ScopeSubscriber implements Subscriber {
 
   enqueue(outgoing: OutgoingChange): void {
     if (!this.#isLive) this.#parked.add(outgoing);
-    else if (!this.#seen || !isVisibleIn(this.#seen, outgoing.change.xid)) {
-      this.#frames.push(outgoing.sharedFrame);
-    }
+    else if (this.#seen && isVisibleIn(this.#seen, outgoing.change.xid)) return;
+    else if (outgoing.sharedFrame) this.#waiting.push(outgoing);
+    else this.#fallBehind();
   }
 
   flush(snapshot: Snapshot | undefined): void {
@@ -57,18 +64,13 @@ export class ScopeSubscriber implements Subscriber {
       return;
     }
     if (snapshot && this.#seen && hasPassed(snapshot, this.#seen)) this.#seen = undefined;
-    const last = this.#frames.pop();
-    if (!last) return;
-    const before = this.#frames;
-    this.#frames = [];
-    if (snapshot) {
-      const frames = [...before, idFrame(this.#cursor(snapshot)), last];
-      this.#stream?.send(frames, before.length + 1);
-    } else {
-      // More of this flush follows, and its id belongs to its last event, which may be this one.
-      this.#stream?.send(before, before.length);
-      this.#frames.push(last);
-    }
+    // More of this flush may follow, and its id belongs to its last event, which may be this one.
+    const last = this.#waiting.pop();
+    if (last) this.#send(this.#waiting, snapshot && [last, snapshot]);
+    this.#waiting = last && !snapshot ? [last] : [];
+    if (!snapshot) return;
+    this.#told = snapshot;
+    this.#toldSince.clear();
   }
 
   /** Gives back what it parked: it is unsubscribed. */
@@ -79,8 +81,53 @@ export class ScopeSubscriber implements Subscriber {
   /** Sends what was read already and whatever is behind it, then what came meanwhile, then live. */
   async begin(stream: EventStream, first: Opening): Promise<void> {
     this.#stream = stream;
-    let opening: Opening | undefined = first;
-    let isFirst = true;
+    await this.#catchUp(stream, first, true);
+  }
+
+  /** @param end the last event of a flush, and the snapshot that it leads to */
+  #send(
+    changes: readonly OutgoingChange[],
+    end: readonly [OutgoingChange, Snapshot] | undefined,
+  ): void {
+    const frames = changes.flatMap(({ sharedFrame }) => sharedFrame ?? []);
+    const [last, snapshot] = end ?? [];
+    if (last?.sharedFrame && snapshot) {
+      frames.push(idFrame(this.#cursor(snapshot)), last.sharedFrame);
+    }
+    this.#stream?.send(frames, changes.length + (last ? 1 : 0));
+    for (const { change } of changes) this.#toldSince.set(change.jobId, change.version);
+  }
+
+  /** A change that is too large to be handed to everybody: what follows is read page by page. */
+  #fallBehind(): void {
+    this.#isLive = false;
+    this.#waiting = []; // read with the others
+    const stream = this.#stream;
+    if (!stream) return;
+    // Nobody waits for it: what fails ends the stream, and its client comes back.
+    this.#readOn(stream).catch((error: unknown) => stream.fail(error));
+  }
+
+  async #readOn(stream: EventStream): Promise<void> {
+    if (!this.#told) throw new TypeError("nobody is live who was told nothing");
+    const opening = await this.#reads.since(this.#told, () => stream.isOpen);
+    if (opening) await this.#catchUp(stream, this.#withoutRepeats(opening), false);
+  }
+
+  /** Of what changed since the last flush a part was told, or read before the feed came to it. */
+  #withoutRepeats(opening: Opening): Telling {
+    const seen = this.#seen;
+    const toldSince = new Map(this.#toldSince);
+    this.#toldSince.clear();
+    if (opening.isReset) return opening;
+    const isNew = ({ jobId, version, xid }: Change) =>
+      version > (toldSince.get(jobId) ?? 0) && !(seen && isVisibleIn(seen, xid));
+    return { ...opening, isNew };
+  }
+
+  async #catchUp(stream: EventStream, first: Telling, isBeginning: boolean): Promise<void> {
+    let opening: Telling | undefined = first;
+    let isFirst = isBeginning;
     for (;;) {
       if (!(await this.#tell(stream, opening, isFirst))) return;
       if (!this.#parked.isIncomplete) break;
@@ -90,9 +137,11 @@ export class ScopeSubscriber implements Subscriber {
       if (!opening) return;
     }
     this.#seen = opening.page.snapshot;
+    this.#told = opening.page.snapshot;
     this.#isLive = true;
     for (const outgoing of this.#parked.takeAll()) this.enqueue(outgoing);
     this.flush(this.#parkedSnapshot);
+    this.#parkedSnapshot = undefined;
   }
 
   /**
@@ -102,7 +151,7 @@ export class ScopeSubscriber implements Subscriber {
    */
   async #tell(
     stream: EventStream,
-    { page: first, isReset }: Opening,
+    { page: first, isReset, isNew = () => true }: Telling,
     isFirst: boolean,
   ): Promise<boolean> {
     const cursor = this.#cursor(first.snapshot);
@@ -111,7 +160,8 @@ export class ScopeSubscriber implements Subscriber {
     let kept = isReset ? resetFrame(isBare ? cursor : undefined) : undefined;
     let last: Change | undefined;
     for (let page: ScopePage | undefined = first; page; ) {
-      const changes: Change[] = last ? [last, ...page.changes] : [...page.changes];
+      const changes: Change[] = last ? [last] : [];
+      changes.push(...page.changes.filter(isNew));
       last = changes.pop();
       const frames = changes.map(({ json }) => eventFrame("status", json));
       await stream.sendPaced(kept ? [kept, ...frames] : frames, frames.length);

@@ -31,7 +31,9 @@ it("does not read all jobs for some changes, also in a session without settings"
   const session = await openFeedSession({
     connectionString: db.url,
     signal: new AbortController().signal,
+    isWatched: () => true,
     readValues: () => Promise.reject(new Error("no row here is large")),
+    onUnread: (error) => expect.unreachable(String(error)),
   });
   const since = await session.currentSnapshot();
   await writer.query(

@@ -32,7 +32,9 @@ beforeEach(async () => {
       openFeedSession({
         connectionString: db.url,
         signal,
+        isWatched: () => true,
         readValues: () => Promise.reject(new Error("no row here is large")),
+        onUnread: (error) => expect.unreachable(String(error)),
       }),
     doorbell,
     onPage: ({ changes }) => {

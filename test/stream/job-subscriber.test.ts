@@ -61,6 +61,10 @@ function createJob() {
         SEEN,
       );
     },
+    /** The same of one that is too large to be handed to everybody. */
+    publishLarge(version: number) {
+      hub.publish([{ ...change(version), json: undefined }], SEEN);
+    },
   };
 }
 
@@ -140,11 +144,11 @@ describe("a subscriber that throws", () => {
   });
 });
 
-type Step = "commit" | "publish" | "lose" | "repeat" | "read" | "turn";
+type Step = "commit" | "publish" | "large" | "lose" | "repeat" | "read" | "turn";
 
 it("tells every version once and in order, whatever the order of commits, rings and reads", async () => {
   const steps = fc.array(
-    fc.constantFrom<Step>("commit", "commit", "publish", "lose", "repeat", "read", "turn"),
+    fc.constantFrom<Step>("commit", "commit", "publish", "large", "lose", "repeat", "read", "turn"),
     { maxLength: 120 },
   );
   await fc.assert(
@@ -162,6 +166,7 @@ it("tells every version once and in order, whatever the order of commits, rings 
         for (const step of plan) {
           if (step === "commit") committed = job.commit();
           else if (step === "publish" && published < committed) job.publish(++published);
+          else if (step === "large" && published < committed) job.publishLarge(++published);
           else if (step === "lose" && published < committed) published += 1;
           else if (step === "repeat") job.publish(published);
           else if (step === "read") job.reads.shift()?.();

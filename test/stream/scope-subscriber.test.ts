@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Change } from "../../src/protocol/event.ts";
 import type { Snapshot } from "../../src/protocol/snapshot.ts";
@@ -6,7 +7,8 @@ import { ResponseConnection } from "../../src/stream/connection.ts";
 import { eventFrame, OutgoingChange } from "../../src/stream/frames.ts";
 import { Hub } from "../../src/stream/hub.ts";
 import { type Opening, ScopeSubscriber } from "../../src/stream/scope-subscriber.ts";
-import { type Bench, change, openBench } from "./bench.ts";
+import { until } from "../support/deadline.ts";
+import { type Bench, change, JOB, openBench } from "./bench.ts";
 import { upTo, versionsOf } from "./edge.ts";
 
 const EPOCH = "abc";
@@ -24,7 +26,7 @@ const seen = (xid: number): Snapshot => ({ xmin: xid + 1, xmax: xid + 1, xip: []
 /** A change whose frame has this many bytes. */
 function changeOf(version: number, bytes: number): Change {
   const sizeOf = (message: string) =>
-    new OutgoingChange(change(version, { message })).sharedFrame.length;
+    new OutgoingChange(change(version, { message })).sharedFrame?.length ?? 0;
   return change(version, { message: "x".repeat(bytes - sizeOf("x".repeat(bytes)) + bytes) });
 }
 
@@ -133,3 +135,93 @@ describe("more live changes than may wait for a replay", () => {
     expect(versionsOf(bench.client.events)).toEqual(upTo(3_001));
   });
 });
+
+/** The id of one of a few jobs. */
+const jobOf = (number: number) => JOB.slice(0, -1) + number;
+
+describe("changes that are too large to be handed to everybody", () => {
+  /** Steps of a database and its feed: a commit to a job, or the next commits told in pages. */
+  const steps = fc.array(
+    fc.oneof(
+      { weight: 3, arbitrary: fc.record({ commit: fc.nat(3) }) },
+      fc.record({
+        pages: fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 4 }),
+      }),
+      fc.record({ pause: fc.nat(3) }),
+    ),
+    { minLength: 5, maxLength: 60 },
+  );
+
+  it("are read by whoever watches: each version once and in order, whatever else happens", async () => {
+    await fc.assert(
+      fc.asyncProperty(steps, fc.array(fc.boolean(), { minLength: 7 }), async (plan, sizes) => {
+        const one = await openBench();
+        const history: Change[] = [];
+        const versions = new Map<number, number>();
+        let published = 0;
+        const { hub, subscriber } = subscribe(async ({ xmax }) => {
+          await new Promise((resolve) => setImmediate(resolve));
+          const missed = history.filter(({ xid }) => xid >= xmax);
+          return opening(missed.toSorted(byJob), history.length);
+        });
+        const begun = one.stream.run(() => subscriber.begin(one.stream, opening([], 0)));
+
+        function commit(job: number): void {
+          const version = (versions.get(job) ?? 0) + 1;
+          versions.set(job, version);
+          history.push(change(version, { jobId: jobOf(job) }, history.length + 1));
+        }
+        /** Some of what was committed, as one flush of so many pages. */
+        function publish(pages: readonly number[]): void {
+          for (const [index, size] of pages.entries()) {
+            const news = history
+              .slice(published, published + size)
+              .map((each, at) =>
+                sizes[(at + published) % sizes.length] ? { ...each, json: undefined } : each,
+              );
+            published += news.length;
+            hub.publish(news, index === pages.length - 1 ? seen(published) : undefined);
+          }
+        }
+        for (const step of plan) {
+          if ("commit" in step) commit(step.commit);
+          else if ("pages" in step) publish(step.pages);
+          else for (let n = 0; n < step.pause; n += 1) await new Promise(setImmediate);
+        }
+        publish([history.length]);
+        await begun;
+        const told = () => one.client.events.filter(({ type }) => type === "status");
+        await until(
+          () => told().length >= history.length,
+          5_000,
+          () => `${told().length} told`,
+        );
+        for (let n = 0; n < 5; n += 1) await new Promise(setImmediate);
+        const byId = new Map<string, number[]>();
+        for (const { data } of told()) {
+          const { jobId, version } = JSON.parse(data);
+          byId.set(jobId, [...(byId.get(jobId) ?? []), version]);
+        }
+        await one.close();
+        expect(byId).toEqual(
+          new Map([...versions].map(([job, newest]) => [jobOf(job), upTo(newest)])),
+        );
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it("end the stream when they cannot be read, and its client comes back", async () => {
+    const failures: unknown[] = [];
+    bench = await openBench({ onError: (error) => void failures.push(error) });
+    const { hub, subscriber } = subscribe(() => Promise.reject(new RangeError("broken")));
+    await subscriber.begin(bench.stream, opening([], 0));
+    hub.publish([{ ...change(1), json: undefined }], seen(1));
+    await bench.client.ended;
+    expect(failures).toEqual([new RangeError("broken")]);
+  });
+});
+
+function byJob(one: Change, other: Change): number {
+  return one.jobId.localeCompare(other.jobId) || one.version - other.version;
+}
