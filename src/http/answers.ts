@@ -1,9 +1,13 @@
 import type { RequestHandler, Response } from "express";
 import type { Holder, Unsent } from "../stream/unsent.ts";
 
-/** How long a client may take over an answer: this, and what its size takes on a thin line. */
 const PATIENCE_MS = 30_000;
+
+/** A thin line: 128 kbit/s. */
 const BYTES_PER_MS = 16;
+
+/** How long a client may take over an answer of that size. */
+const patience = (bytes: number) => PATIENCE_MS + bytes / BYTES_PER_MS;
 
 /** Sends JSON that is text already. */
 export function sendJson(res: Response, json: string): void {
@@ -13,13 +17,14 @@ export function sendJson(res: Response, json: string): void {
 /**
  * Watches answers that their clients do not take: they count among the bytes that wait for clients,
  * and are cut when their time is over. Streams are watched by themselves.
+ * @param patienceMs by what is left of the answer. Default: 30 s, and what it takes at 128 kbit/s
  */
-export function boundAnswers(unsent: Unsent): RequestHandler {
+export function boundAnswers(unsent: Unsent, patienceMs = patience): RequestHandler {
   return (_req, res, next) => {
     // [Node] The end was said and nothing follows, while some of it may still be here.
     res.once("prefinish", () => {
       const length = res.socket?.writableLength ?? 0;
-      if (length > 0 && !isStream(res)) watch(res, length, unsent);
+      if (length > 0 && !isStream(res)) watch(res, length, unsent, patienceMs(length));
     });
     next();
   };
@@ -29,7 +34,7 @@ function isStream(res: Response): boolean {
   return String(res.getHeader("content-type")).startsWith("text/event-stream");
 }
 
-function watch(res: Response, length: number, unsent: Unsent): void {
+function watch(res: Response, length: number, unsent: Unsent, limitMs: number): void {
   const holder: Holder = {
     handed: length,
     get unsent() {
@@ -37,7 +42,7 @@ function watch(res: Response, length: number, unsent: Unsent): void {
     },
     cut: () => res.destroy(),
   };
-  const timer = setTimeout(() => res.destroy(), PATIENCE_MS + length / BYTES_PER_MS);
+  const timer = setTimeout(() => res.destroy(), limitMs);
   res.once("close", () => {
     clearTimeout(timer);
     unsent.release(holder);

@@ -11,6 +11,18 @@ const MAX_WAITING = 32;
  */
 export function oneAtATime(): RequestHandler {
   const waiting = new WeakMap<Socket, number>();
+
+  /** Whatever comes behind those that wait stays with the kernel. */
+  function holdBack(socket: Socket): void {
+    const pause = () => {
+      // [Node] It resumes a socket at the end of every request, to read the next one.
+      if (waiting.get(socket)) socket.pause();
+      else socket.off("resume", pause);
+    };
+    socket.on("resume", pause);
+    socket.pause();
+  }
+
   return (req, res, next) => {
     const { socket } = req;
     if (res.socket) return next();
@@ -20,11 +32,12 @@ export function oneAtATime(): RequestHandler {
       socket.destroy();
       return;
     }
-    // Whatever comes behind it stays with the kernel until this one's turn.
-    socket.pause();
+    if (count === 1) holdBack(socket);
     res.once("socket", () => {
-      waiting.set(socket, (waiting.get(socket) ?? 1) - 1);
-      socket.resume();
+      const left = (waiting.get(socket) ?? 1) - 1;
+      waiting.set(socket, left);
+      // The last one may still have a body to come.
+      if (left === 0) socket.resume();
       next();
     });
   };
