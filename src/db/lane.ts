@@ -89,7 +89,7 @@ export class Lane {
     if (this.#isProbing || performance.now() - this.#answeredAt < lately) return;
     this.#isProbing = true;
     try {
-      await this.for({})("select 1");
+      await this.#turns.run({}, () => this.#ping());
     } finally {
       this.#isProbing = false;
     }
@@ -136,6 +136,19 @@ export class Lane {
     const now = performance.now();
     this.#answeredAt = now;
     client.usedAt = now;
+  }
+
+  /** Of one connection: when it is dead, so may be all that were made before. */
+  async #ping(): Promise<void> {
+    const client = await this.#connect();
+    if (await isAlive(client)) {
+      this.#answered(client);
+      client.release();
+    } else {
+      this.#doubtedAt = performance.now();
+      client.destroy();
+      client.release(true);
+    }
   }
 
   /** A connection that is alive, as far as one can tell without asking each time. */

@@ -1,0 +1,124 @@
+import type pg from "pg";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { until } from "../support/deadline.ts";
+import { startTestServer, type TestServer } from "../support/server.ts";
+import { deliver } from "./provider.ts";
+
+let database: TestDatabase;
+let server: TestServer;
+let worker: pg.Client;
+let id: string;
+let callback: string;
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  server = await startTestServer({ databaseUrl: database.url });
+  const { body } = await server.call("POST", "/v1/jobs", { type: "render" });
+  ({ id } = body);
+  callback = body.links.callback;
+  // As docs/sql.md says: the job is changed in the transaction that does the work.
+  worker = await database.connect();
+  await worker.query("begin");
+  await worker.query("select jobcast.report_progress($1, 10)", [id]);
+});
+afterEach(async () => {
+  await server.stop();
+  await database.drop();
+});
+
+const owner = { sub: "alice", scope: "" };
+
+async function backends(): Promise<number> {
+  const [row] = await database.query<{ count: number }>(
+    `select count(*) from pg_stat_activity where datname = current_database()
+     and application_name like 'jobcast%' and application_name <> 'jobcast tests'`,
+  );
+  return row?.count ?? 0;
+}
+
+const readyz = async () => (await fetch(`${server.url}/readyz`)).status;
+
+describe("a job that a worker's open transaction holds", () => {
+  it("cannot be cancelled by its owner, however often, and takes nothing else away", async () => {
+    const cancels = Array.from({ length: 30 }, () =>
+      server.call("POST", `/v1/jobs/${id}/cancel`, undefined, owner),
+    );
+    const settled = Promise.all(cancels);
+    let isSettled = false;
+    settled.then(
+      () => {
+        isSettled = true;
+      },
+      () => undefined,
+    );
+    let served = 0;
+    while (!isSettled) {
+      const bob = { sub: "bob", scope: "jobs:create" };
+      const answers = await Promise.all([
+        server.call("GET", "/v1/jobs", undefined, bob),
+        server.call("GET", `/v1/jobs/${id}`, undefined, owner),
+        server.call("POST", "/v1/jobs", { type: "x" }, bob),
+        server.call("GET", `/v1/jobs/${id}/events?wait=0`, undefined, owner),
+      ]);
+      expect(answers.map(({ status }) => status)).toEqual([200, 200, 201, 200]);
+      expect(await readyz()).toBe(200);
+      expect(await backends()).toBeLessThanOrEqual(12 + 2 + 2);
+      served += 1;
+    }
+    expect(served).toBeGreaterThan(3);
+    for (const { status, headers, body } of await settled) {
+      expect([status, body.code]).toEqual([409, "locked"]);
+      expect(headers.get("retry-after")).toMatch(/^[123]$/);
+    }
+    await worker.query("commit");
+    // Nothing that was answered as refused is done later.
+    await until(async () => (await waiting()) === 0, 5_000, "nobody to wait any more");
+    const { body } = await server.call("GET", `/v1/jobs/${id}`);
+    expect(body).toMatchObject({ status: "processing", progress: 10, version: 2 });
+    expect((await server.call("POST", `/v1/jobs/${id}/cancel`, undefined, owner)).status).toBe(200);
+  }, 60_000);
+
+  it("is told from the others in the update of many", async () => {
+    const other = (await server.call("POST", "/v1/jobs", { type: "render" })).body.id;
+    const updates = [id, other].map((each) => ({ id: each, progress: 50 }));
+    const { status, body } = await server.call("PATCH", "/v1/jobs", { updates });
+    expect(status).toBe(200);
+    expect(body.results[0]).toMatchObject({
+      id,
+      ok: false,
+      problem: { code: "locked", status: 409 },
+    });
+    expect(body.results[1]).toMatchObject({ id: other, ok: true, job: { progress: 50 } });
+  });
+
+  it("makes its provider deliver again, who would give up after a 409", async () => {
+    const { status, headers, body } = await deliver(server, callback, { status: "completed" });
+    expect([status, body.code]).toEqual([503, "overloaded"]);
+    expect(headers.get("retry-after")).toMatch(/^\d$/);
+    await worker.query("rollback");
+    const again = await deliver(server, callback, { status: "completed" });
+    expect(again.body).toMatchObject({ applied: true, status: "completed", version: 2 });
+  });
+
+  it("does not keep the cancellation of its batch for ever", async () => {
+    const batch = await server.call("POST", "/v1/batches", {
+      jobs: [{ type: "x" }, { type: "y" }],
+    });
+    const [job] = batch.body.jobs;
+    await worker.query("select jobcast.report_progress($1, 10)", [job.id]);
+    const path = `/v1/batches/${batch.body.id}/cancel`;
+    const refused = await server.call("POST", path);
+    expect([refused.status, refused.body.code]).toEqual([409, "locked"]);
+    await worker.query("rollback");
+    expect((await server.call("POST", path)).body.status).toBe("cancelled");
+  });
+});
+
+async function waiting(): Promise<number> {
+  const [row] = await database.query<{ count: number }>(
+    `select count(*) from pg_stat_activity where datname = current_database()
+     and application_name like 'jobcast%' and wait_event_type = 'Lock'`,
+  );
+  return row?.count ?? 0;
+}
