@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import jwt from "jsonwebtoken";
@@ -95,6 +95,56 @@ describe("a start that cannot succeed", () => {
       expect(main.stderr()).toMatch(/^The database cannot be used: .*ECONNREFUSED.*\n$/);
       expect(main.stderr()).not.toContain("hunter2");
     }
+  });
+});
+
+describe("a start whose database does not answer", () => {
+  /** Something that takes connections and says nothing, however long one waits. */
+  async function listenInSilence() {
+    const sockets = new Set<Socket>();
+    const server = createServer((socket) => {
+      sockets.add(socket);
+      socket.on("error", () => undefined);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    return {
+      url: `postgres://jobcast:secret@127.0.0.1:${port}/jobs`,
+      sockets,
+      close() {
+        for (const socket of sockets) socket.destroy();
+        server.close();
+      },
+    };
+  }
+
+  it("ends by itself, in one line", async () => {
+    const silence = await listenInSilence();
+    const main = runMain({ ...PRODUCTION, DATABASE_URL: silence.url });
+    expect(await ending(main)).toBe(1);
+    expect(main.stderr()).toMatch(/^The database cannot be used: .*timeout.*\n$/);
+    silence.close();
+  });
+
+  it("ends at once when it is told to", async () => {
+    const silence = await listenInSilence();
+    const main = runMain({ ...PRODUCTION, DATABASE_URL: silence.url });
+    await until(() => silence.sockets.size > 0, 20_000, "the first connection");
+    main.kill("SIGTERM");
+    expect(await ending(main)).toBe(0);
+    silence.close();
+  });
+
+  it("ends at once when it is told to while somebody is in the way of the migration", async () => {
+    const database = await createTestDatabase();
+    databases.push(database);
+    await database.query("delete from jobcast.migrations where id = 13");
+    const stranger = await database.connect();
+    await stranger.query("begin; lock table jobcast.migrations in share mode");
+    const main = runMain({ ...PRODUCTION, DATABASE_URL: database.url });
+    await main.says(/somebody is in the way of the migration/);
+    main.kill("SIGTERM");
+    expect(await ending(main)).toBe(0);
   });
 });
 

@@ -41,8 +41,13 @@ export async function holdersOfBell(query: Query): Promise<string> {
 
 function describe(holders: readonly Holder[]): string {
   const words = holders.map(({ pid, role, application, state, transaction_seconds: seconds }) => {
-    const age = seconds === null ? "" : `, in a transaction for ${Math.round(seconds)} s`;
-    return `process ${pid} of ${role ?? "somebody"} (${application || "unnamed"}, ${state ?? "unknown"}${age})`;
+    // Of other roles' sessions only pg_read_all_stats is told more than the names.
+    const more = [
+      ...(state === null ? [] : [state]),
+      ...(seconds === null ? [] : [`in a transaction for ${Math.round(seconds)} s`]),
+    ];
+    const name = application || "unnamed";
+    return `process ${pid} of ${role ?? "somebody"} (${[name, ...more].join(", ")})`;
   });
   return words.join("; ") || "nobody any more";
 }

@@ -7,7 +7,8 @@ import {
   migrate,
 } from "../../src/db/migrate.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
-import { until } from "../support/deadline.ts";
+import { until, within } from "../support/deadline.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
 
 let db: TestDatabase;
 
@@ -59,4 +60,125 @@ it("leaves nothing of a migration that fails, its session included", async () =>
 it("refuses a database that a newer one has migrated", async () => {
   await run(await withNext("select 1"));
   await expect(run()).rejects.toThrow(DatabaseAheadError);
+});
+
+/** What was logged, one after the other. */
+function createLog() {
+  const lines: { details: { holders?: string }; message: string }[] = [];
+  return {
+    lines,
+    warn: (details: object, message: string) => void lines.push({ details, message }),
+  };
+}
+
+const addColumn = () => withNext("alter table jobcast.jobs add column next int");
+
+it("waits for whoever has a table locked, says who it is, and goes on when he is gone", async () => {
+  const stranger = await db.connect();
+  await stranger.query("set application_name = 'a forgotten console'");
+  await stranger.query("begin; select from jobcast.jobs");
+  const log = createLog();
+  const migrating = run(await addColumn(), { log });
+  await until(() => log.lines.length > 0, 10_000, "to be told who is in the way");
+  expect(log.lines[0]?.details.holders).toMatch(/^process \d+ of \w+ \(a forgotten console\)$/);
+  await stranger.query("commit");
+  expect(await migrating).toEqual(["900000_next.sql"]);
+}, 20_000);
+
+it("does not wait for ever, and says why", async () => {
+  const stranger = await db.connect();
+  await stranger.query("set application_name = 'a forgotten console'");
+  await stranger.query("begin; select from jobcast.jobs");
+  const migrating = run(await addColumn(), { waitMs: 0 });
+  await expect(migrating).rejects.toThrow(
+    /cannot be migrated, because others have its tables locked: process \d+ of .*a forgotten console/,
+  );
+  expect(await applied()).toEqual([]);
+}, 20_000);
+
+it("lets others read and write between its attempts", async () => {
+  const stranger = await db.connect();
+  await stranger.query("begin; select from jobcast.jobs");
+  const log = createLog();
+  const giveUp = new AbortController();
+  const migrating = run(await addColumn(), { log, signal: giveUp.signal });
+  for (let attempt = 1; attempt <= 2; attempt += 1) {
+    await until(() => log.lines.length >= attempt, 10_000, "an attempt to be over");
+    await within(
+      db.query("select jobcast.create_job('alice', 'x')"),
+      5_000,
+      "somebody else's write behind the one that waits",
+    );
+  }
+  giveUp.abort();
+  await expect(migrating).rejects.toThrow();
+}, 30_000);
+
+it("asks nobody who has nothing to do for a lock", async () => {
+  const stranger = await db.connect();
+  await stranger.query(
+    "begin; lock table jobcast.jobs, jobcast.status_history in access exclusive mode",
+  );
+  expect(await within(run(), 5_000, "a start with nothing to migrate")).toEqual([]);
+});
+
+it("is not kept by advisory locks, which anybody may take", async () => {
+  const stranger = await db.connect();
+  await stranger.query(
+    `select pg_advisory_lock(jobcast.bell_lock()), pg_advisory_lock(k)
+     from generate_series(0, 1000) k`,
+  );
+  expect(await run(await withNext("select 1"))).toEqual(["900000_next.sql"]);
+});
+
+it("obeys a signal at every moment", async () => {
+  const stranger = await db.connect();
+  await stranger.query("begin; select from jobcast.jobs");
+  for (const sql of ["select pg_sleep(60)", "alter table jobcast.jobs add column next int"]) {
+    const giveUp = new AbortController();
+    const migrating = run(await withNext(sql), { signal: giveUp.signal });
+    const atWork = `select from pg_stat_activity where datname = $1 and application_name = 'jobcast migration'
+      and (wait_event_type = 'Lock' or wait_event = 'PgSleep')`;
+    await until(
+      async () => (await db.query(atWork, [db.name])).length > 0,
+      5_000,
+      "it to be at work",
+    );
+    giveUp.abort();
+    await expect(within(migrating, 1_000, "its end")).rejects.toThrow("abort");
+  }
+}, 30_000);
+
+it("does not hang on a connection that died without a word, and lets go of what it held", async () => {
+  const proxy = await startTcpProxy(Number(new URL(db.url).port));
+  const url = new URL(db.url);
+  url.port = String(proxy.port);
+  const migrating = run(await withNext("select pg_sleep(2)"), { connectionString: url.href });
+  const outcome = migrating.catch((error: unknown) => error);
+  const asleep = "select from pg_stat_activity where datname = $1 and wait_event = 'PgSleep'";
+  await until(
+    async () => (await db.query(asleep, [db.name])).length > 0,
+    5_000,
+    "it to be at work",
+  );
+  proxy.blackhole();
+  proxy.thaw(); // new ones work
+  expect(await within(outcome, 20_000, "its end")).toBeInstanceOf(Error);
+  await proxy.close();
+  expect(await run(await withNext("select 1"))).toEqual(["900000_next.sql"]);
+}, 90_000);
+
+it("tells a role that may not migrate what it needs", async () => {
+  await db.query(`drop role if exists ${db.name}; create role ${db.name} login password 'secret'`);
+  const url = new URL(db.url);
+  url.username = db.name;
+  url.password = "secret";
+  try {
+    const migrating = run(await withNext("select 1"), { connectionString: url.href });
+    await expect(migrating).rejects.toThrow(
+      /The role of DATABASE_URL may not migrate the database .*it must own the schema jobcast/,
+    );
+  } finally {
+    await db.query(`drop role ${db.name}`);
+  }
 });
