@@ -24,7 +24,7 @@ export class AnswerTooLargeError extends Error {
 }
 
 /** What every connection of ours says of itself, and how long it waits before it gives up. */
-export function connectionConfig(connectionString: string, name: string): pg.ClientConfig {
+function connectionConfig(connectionString: string, name: string): pg.ClientConfig {
   return {
     connectionString,
     application_name: name,
@@ -47,7 +47,8 @@ export class DatabaseClient extends pg.Client {
   readonly #work: Work;
   readonly #socket: Socket;
   #isPooled = false;
-  #answerBytes = 0;
+  /** Of the answer that is awaited; undefined while none is. */
+  #answerBytes: number | undefined;
 
   constructor({ connectionString, name, work, signal }: ClientConfig) {
     const socket = new Socket({ signal });
@@ -97,8 +98,9 @@ export class DatabaseClient extends pg.Client {
 
   /** Begins a transaction of several statements, which are then sent, under our settings. */
   async begin(text: string): Promise<void> {
-    await this.send(text);
-    if (this.#isPooled) await this.send(settingsFor(this.#work, "transaction"));
+    // In one message: limits of the database's own count from the beginning on.
+    const settings = this.#isPooled ? `; ${settingsFor(this.#work, "transaction")}` : "";
+    await this.send(text + settings);
   }
 
   /** A statement as it is: in a transaction, or where one session is sure. */
@@ -115,6 +117,8 @@ export class DatabaseClient extends pg.Client {
       // Not the server's word: no answer came, or half of one, and it may still come to the next.
       if (!(error instanceof pg.DatabaseError)) this.destroy();
       throw error;
+    } finally {
+      this.#answerBytes = undefined;
     }
   }
 
@@ -127,6 +131,7 @@ export class DatabaseClient extends pg.Client {
     // The driver reads a row to its end before it tells of it, so this counts what comes in.
     const { stream } = (this as unknown as { connection: { stream: Socket } }).connection;
     stream.on("data", (chunk: Buffer) => {
+      if (this.#answerBytes === undefined) return; // notifications, of which nobody waits for the last
       this.#answerBytes += chunk.length;
       if (this.#answerBytes <= MAX_ANSWER_BYTES) return;
       stream.destroy(new AnswerTooLargeError(`more than ${MAX_ANSWER_BYTES} bytes of one answer`));

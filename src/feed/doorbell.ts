@@ -1,14 +1,9 @@
-import { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import type pg from "pg";
-import pgListen from "pg-listen";
+import { DatabaseClient } from "../db/client.ts";
 import { backoff } from "./backoff.ts";
 import { Probe } from "./probe.ts";
 
 export const CHANNEL = "jobcast";
-
-/** How long LISTEN may take. */
-const ANSWER_MS = 5_000;
 
 /** How often the bell is tested. */
 const PROBE_MS = 10_000;
@@ -33,21 +28,20 @@ export type Doorbell = {
 /**
  * Listens on the channel `jobcast` and keeps at it for ever.
  *
- * pg-listen hides three ways to go deaf (a reconnect that gives up, a re-LISTEN that fails, a
- * half-open connection) and leaves a ghost when it is closed while it reconnects. So it never
- * reconnects here: each connection is a fresh subscriber on a socket of ours, which can be
- * destroyed at once, and a ring of our own through another connection proves that it hears.
- * That also finds what LISTEN itself reports as success: a pooler, a standby that was promoted.
+ * It never mends a connection: each one is new, and a ring of our own through another connection
+ * proves that it hears. That finds a half-open one, and what LISTEN itself reports as success: a
+ * pooler, a standby that was promoted.
  */
 export function createDoorbell(options: {
-  config: pg.ClientConfig;
+  /** A direct connection: LISTEN does not pass a transaction pooler. */
+  connectionString: string;
   /** Sends a notification with this payload on the channel, by another connection. */
   ring: (payload: string) => Promise<void>;
   onRing: () => void;
   onChange: (isListening: boolean) => void;
   log: FeedLog;
 }): Doorbell {
-  const { config, log } = options;
+  const { connectionString, log } = options;
   const stopping = new AbortController();
   let isListening = false;
   let attempt = 0;
@@ -61,33 +55,27 @@ export function createDoorbell(options: {
 
   /** One connection, from its beginning to its end. */
   async function listen(): Promise<never> {
-    const socket = new Socket({ signal: stopping.signal });
+    const { signal } = stopping;
+    const name = "jobcast doorbell";
+    const client = new DatabaseClient({ connectionString, name, work: "feed", signal });
     const lost = new AbortController();
+    const lose = (cause?: Error) =>
+      lost.abort(new Error("the connection that listens was lost", { cause }));
     const probe = new Probe(options.ring);
-    const subscriber = pgListen.default(
-      { ...config, query_timeout: ANSWER_MS, stream: () => socket },
-      {
-        // Its loop runs while attempt < retryLimit and begins at 1: it never reconnects by itself.
-        retryLimit: 1,
-        // A query now and then, or idle_session_timeout ends the session: hearing is no activity.
-        paranoidChecking: PROBE_MS,
-        parse: (payload) => payload,
-      },
-    );
-    subscriber.events.on("error", (cause) =>
-      lost.abort(new Error("the connection that listens was lost", { cause })),
-    );
-    subscriber.notifications.on(CHANNEL, (payload) => {
-      if (!probe.take(String(payload))) options.onRing();
+    client.once("error", lose);
+    client.once("end", () => lose());
+    client.on("notification", ({ payload = "" }) => {
+      if (!probe.take(payload)) options.onRing();
     });
     try {
-      await subscriber.connect();
-      await subscriber.listenTo(CHANNEL);
+      await client.connect();
+      await client.prepare();
+      await client.send(`listen ${CHANNEL}`);
       await keepProving(probe, lost.signal);
       throw lost.signal.reason;
     } finally {
       setListening(false);
-      socket.destroy();
+      client.destroy();
     }
   }
 

@@ -1,4 +1,3 @@
-import { connectionConfig } from "../db/client.ts";
 import { type FeedPage, openFeedSession } from "../db/feed-session.ts";
 import type { Lane } from "../db/lane.ts";
 import type { News } from "../protocol/event.ts";
@@ -43,7 +42,7 @@ export function createListener(options: {
   const isPolling = mode === "poll";
   const query = lane.for({});
   const doorbell = createDoorbell({
-    config: connectionConfig(connectionString, "jobcast doorbell"),
+    connectionString,
     ring: async (payload) => {
       await query("select pg_notify($1, $2)", [CHANNEL, payload]);
     },

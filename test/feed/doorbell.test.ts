@@ -1,5 +1,4 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { connectionConfig } from "../../src/db/client.ts";
 import { CHANNEL, createDoorbell, type Doorbell } from "../../src/feed/doorbell.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { until, within } from "../support/deadline.ts";
@@ -27,7 +26,7 @@ const send = async (payload: string): Promise<void> => {
 
 function create(ring: (payload: string) => Promise<void>, onRing: () => void): void {
   doorbell = createDoorbell({
-    config: connectionConfig(db.url, "jobcast doorbell"),
+    connectionString: db.url,
     ring,
     onRing,
     onChange: (isListening) => changes.push(isListening),

@@ -1,6 +1,5 @@
 import type pg from "pg";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { connectionConfig } from "../../src/db/client.ts";
 import { openFeedSession } from "../../src/db/feed-session.ts";
 import { CHANNEL, createDoorbell, type Doorbell } from "../../src/feed/doorbell.ts";
 import { Feed } from "../../src/feed/feed.ts";
@@ -20,7 +19,7 @@ beforeEach(async () => {
   db = await createTestDatabase();
   seen = [];
   doorbell = createDoorbell({
-    config: connectionConfig(db.url, "jobcast doorbell"),
+    connectionString: db.url,
     ring: async (payload) => void (await db.query("select pg_notify($1, $2)", [CHANNEL, payload])),
     onRing: () => feed.ring(),
     onChange: () => feed.ring(),

@@ -8,9 +8,8 @@ import { expectOneListener, untilAsleep, untilListener } from "./listener.ts";
 import { change, createJobs, openWatch, type Watch } from "./watch.ts";
 
 /**
- * How long PostgreSQL is away: longer than a request waits for it (10 s), than pg-listen has
- * patience (3 s) and than our own longest pause (5 s). JOBCAST_TEST_OUTAGE_SECONDS=30 is longer
- * than any default of any part.
+ * How long PostgreSQL is away: longer than a request waits for it (10 s) and than our own longest
+ * pause (5 s). JOBCAST_TEST_OUTAGE_SECONDS=30 is longer than any default of any part.
  */
 const OUTAGE_MS = Number(process.env["JOBCAST_TEST_OUTAGE_SECONDS"] ?? 12) * 1_000;
 
