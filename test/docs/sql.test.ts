@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type pg from "pg";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { jobs } from "../../src/jobs/jobs.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { codeBlocks } from "../support/markdown.ts";
 
@@ -43,6 +44,12 @@ describe("docs/sql.md", () => {
       await client.query(`set role ${role}`);
       expect((await client.query(created)).rows).toMatchObject([{ status: "pending", version: 1 }]);
       expect((await client.query(update)).rowCount).toBe(1);
+      // The functions of the package need no more.
+      const { id } = await jobs.create(client, { ownerId: "alice", type: "mesh" });
+      await jobs.progress(client, id, 40);
+      const done = await jobs.complete(client, id, RESULT);
+      expect(done).toMatchObject({ status: "completed", version: 3, result: RESULT });
+      expect(await jobs.get(client, id)).toMatchObject({ version: 3, result: RESULT });
       await client.query("reset role");
       expect((await client.query(types)).rowCount).toBe(1);
       expect(statements).toHaveLength(3);
