@@ -1,3 +1,4 @@
+import { connect } from "node:net";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bearer, type JobsApi, startJobsApi } from "../support/jobs-api.ts";
@@ -109,5 +110,48 @@ describe("415 unsupported_media_type", () => {
     expect(await rawStatus(`${head}Content-Length: 12\r\n\r\n{"type":"t"}`)).toBe(415);
     const invalid = `${head}Content-Type: application/json; =\r\nContent-Length: 12\r\n\r\n{"type":"t"}`;
     expect(await rawStatus(invalid)).toBeLessThan(500);
+  });
+});
+
+describe("bodies that never come", () => {
+  const upload = (sub: string, path: string, scope = "jobs:write") =>
+    `POST ${path} HTTP/1.1\r\nHost: a\r\nAuthorization: ${bearer(sub, scope)}\r\n` +
+    "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{";
+
+  it("keep nobody else's from being read, and are only so many of one caller", async () => {
+    const sockets = Array.from({ length: 30 }, () => {
+      const socket = connect(api.port, "127.0.0.1");
+      socket.on("error", () => undefined);
+      socket.write(upload("uploader", "/v1/jobs"));
+      return socket;
+    });
+    const large = JSON.stringify({ type: "t", params: "x".repeat(500_000) });
+    for (let count = 0; count < 5; count += 1) await post(large).expect(201);
+    const answer = await api.request
+      .post("/v1/jobs")
+      .set("Authorization", bearer("uploader", "jobs:write"))
+      .set("Content-Type", "application/json")
+      .send(large);
+    expect([answer.status, answer.body.code]).toEqual([503, "overloaded"]);
+    expect(answer.headers["retry-after"]).toMatch(/^[1-5]$/);
+    // What is small waits for no place.
+    await api.request
+      .post("/v1/jobs")
+      .set("Authorization", bearer("uploader", "jobs:write"))
+      .send({ type: "t" })
+      .expect(201);
+    for (const socket of sockets) socket.destroy();
+  });
+
+  it("are not waited for from who may not write", async () => {
+    for (const [scope, path] of [
+      ["", "/v1/jobs"],
+      ["jobs:create", "/v1/jobs/01a210d0-0000-7000-8000-000000000000/cancel"],
+    ] as const) {
+      const { text } = await rawRequest(api.port, upload("nobody", path, scope), {
+        isComplete: (received) => received.includes("\r\n\r\n"),
+      });
+      expect(text).toMatch(/^HTTP\/1\.1 40[34] /);
+    }
   });
 });
