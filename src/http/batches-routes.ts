@@ -10,7 +10,7 @@ import {
 import { jobActionSchema } from "../protocol/job.ts";
 import { sendJson } from "./answers.ts";
 import { type Caller, callerOf, requireScope } from "./auth/caller.ts";
-import { parseBodyJson, type ReadBody } from "./body.ts";
+import { parseBodyJson, type ReadBody, SMALL_BODY } from "./body.ts";
 import type { CallbackLinks } from "./callbacks/callback-token.ts";
 import { visibleBatch } from "./events/batch-events.ts";
 import { onceOf } from "./idempotency-key.ts";
@@ -71,7 +71,7 @@ export function createBatchesRouter(parts: BatchesRouterParts): Router {
     const caller = callerOf(res);
     const { id, ownerId } = await findBatch(req, res);
     if (ownerId !== caller.ownerId) requireScope(caller, "jobs:write");
-    const bytes = await readBody(req, res, caller.ownerId);
+    const bytes = await readBody(req, res, caller.ownerId, SMALL_BODY);
     const { message } = parseBody(jobActionSchema, parseBodyJson(bytes, req.get("content-type")));
     const batch = visibleBatch(await batches.cancel(id, message, caller.ownerId), caller);
     res.json(withBatchLinks(batch, publicUrl));

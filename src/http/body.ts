@@ -1,12 +1,21 @@
 import express, { type Request, type Response } from "express";
 import { JobcastError } from "../errors.ts";
 import type { BodyPlaces } from "./body-places.ts";
-import { MAX_BODY } from "./request-head.ts";
+import { checkBodySize, MAX_BODY, tooLarge } from "./request-head.ts";
 
 /** A body of JSON, as what it says and as the text that said it, in which no number was rounded. */
 export type JsonBody = { readonly value: unknown; readonly text: string };
 
-export type ReadBody = (req: Request, res: Response, owner: string) => Promise<Buffer>;
+/** @param maxBytes above which it is refused. Default: 1 MiB, which no body may have more than */
+export type ReadBody = (
+  req: Request,
+  res: Response,
+  owner: string,
+  maxBytes?: number,
+) => Promise<Buffer>;
+
+/** Of a body that says a word or two: a megabyte of keys that nobody knows costs to be refused. */
+export const SMALL_BODY = 64 * 1_024;
 
 const raw = express.raw({ type: () => true, limit: MAX_BODY });
 
@@ -18,9 +27,12 @@ const BODY_MS = 30_000;
  * their requests are answered.
  */
 export function createBodyReader(places: BodyPlaces): ReadBody {
-  return async (req, res, owner) => {
+  return async (req, res, owner, maxBytes = MAX_BODY) => {
+    checkBodySize(req, maxBytes);
     await places.take(req, res, owner);
-    return readRaw(req, res);
+    const bytes = await readRaw(req, res);
+    if (bytes.length > maxBytes) throw tooLarge(maxBytes);
+    return bytes;
   };
 }
 

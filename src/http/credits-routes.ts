@@ -7,7 +7,7 @@ import {
   grantSchema,
 } from "../protocol/credits.ts";
 import { type Caller, callerOf, requireScope } from "./auth/caller.ts";
-import { parseBodyJson, type ReadBody } from "./body.ts";
+import { parseBodyJson, type ReadBody, SMALL_BODY } from "./body.ts";
 import { onceOf } from "./idempotency-key.ts";
 import { parseBody, parseQuery } from "./validate.ts";
 
@@ -39,7 +39,7 @@ export function createCreditsRouter({ credits, readBody }: CreditsRouterParts): 
   router.post("/v1/credits/grants", async (req, res) => {
     const caller = callerOf(res);
     requireScope(caller, "credits:grant");
-    const bytes = await readBody(req, res, caller.ownerId);
+    const bytes = await readBody(req, res, caller.ownerId, SMALL_BODY);
     const body = parseBodyJson(bytes, req.get("content-type"));
     const grant = parseBody(grantSchema, body);
     const counted = { ...grant, once: onceOf(req, grant, body.text) };

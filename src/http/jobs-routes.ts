@@ -4,7 +4,7 @@ import { createJobSchema, type JobText, jobActionSchema } from "../protocol/job.
 import { historyQuerySchema, listJobsQuerySchema } from "../protocol/job-list.ts";
 import { sendJson } from "./answers.ts";
 import { type Caller, callerOf, mayRead, requireScope } from "./auth/caller.ts";
-import { parseBodyJson, type ReadBody } from "./body.ts";
+import { parseBodyJson, type ReadBody, SMALL_BODY } from "./body.ts";
 import type { CallbackLinks } from "./callbacks/callback-token.ts";
 import { onceOf } from "./idempotency-key.ts";
 import { formatJobCursor, parseJobCursor } from "./job-cursor.ts";
@@ -42,7 +42,7 @@ export function createJobsRouter(parts: JobsRouterParts): Router {
   }
 
   async function readMessage(req: Request, res: Response): Promise<string | undefined> {
-    const bytes = await readBody(req, res, callerOf(res).ownerId);
+    const bytes = await readBody(req, res, callerOf(res).ownerId, SMALL_BODY);
     return parseBody(jobActionSchema, parseBodyJson(bytes, req.get("content-type"))).message;
   }
 

@@ -48,10 +48,13 @@ export const MAX_BODY = 1_048_576;
  * Refuses a body that says that it is too large, before it is read: the parser would first read it
  * to its end.
  */
-export function checkBodySize({ headers }: Request): void {
-  if (Number(headers["content-length"]) > MAX_BODY) {
-    throw new JobcastError("payload_too_large", "The body of the request is larger than 1 MiB.");
-  }
+export function checkBodySize({ headers }: Request, maxBytes: number = MAX_BODY): void {
+  if (Number(headers["content-length"]) > maxBytes) throw tooLarge(maxBytes);
+}
+
+export function tooLarge(maxBytes: number): JobcastError {
+  const limit = maxBytes === MAX_BODY ? "1 MiB" : `${maxBytes / 1_024} KiB`;
+  return new JobcastError("payload_too_large", `The body of the request is larger than ${limit}.`);
 }
 
 /**

@@ -3,7 +3,7 @@ import type { FindOwners } from "../db/job-owners.ts";
 import { createStreamTokenSchema, type StreamToken } from "../protocol/stream-token.ts";
 import { type Caller, CLOCK_TOLERANCE_SECONDS, callerOf, mayRead } from "./auth/caller.ts";
 import type { MintStreamToken } from "./auth/stream-token.ts";
-import { parseBodyJson, type ReadBody } from "./body.ts";
+import { parseBodyJson, type ReadBody, SMALL_BODY } from "./body.ts";
 import { noSuchJob, parseBody } from "./validate.ts";
 
 export type StreamTokensParts = {
@@ -35,7 +35,7 @@ export function createStreamTokensRouter(parts: StreamTokensParts): Router {
   const router = Router();
   router.post("/v1/stream-tokens", async (req, res) => {
     const caller = callerOf(res);
-    const bytes = await readBody(req, res, caller.ownerId);
+    const bytes = await readBody(req, res, caller.ownerId, SMALL_BODY);
     const { jobs, ttlSeconds } = parseBody(
       createStreamTokenSchema,
       parseBodyJson(bytes, req.get("content-type")),

@@ -78,6 +78,28 @@ describe("413 payload_too_large", () => {
   });
 });
 
+describe("a body that has a word or two to say", () => {
+  it("may have 64 KiB of them, also where no scope is needed", async () => {
+    const { body: job } = await post('{"type":"t"}').expect(201);
+    const fill = (bytes: number) => JSON.stringify({ message: "x".repeat(bytes - 14) });
+    for (const path of [`/v1/jobs/${job.id}/cancel`, `/v1/jobs/${job.id}/retry`]) {
+      const send = (body: string) =>
+        api.request
+          .post(path)
+          .set("Authorization", WORKER)
+          .set("Content-Type", "application/json")
+          .send(body);
+      const { body } = await send(fill(65_537)).expect(413);
+      expect(body).toMatchObject({
+        code: "payload_too_large",
+        detail: expect.stringMatching("64 KiB"),
+      });
+      await send(`{${'"a":1,'.repeat(150_000)}"b":1}`).expect(413);
+      await send(fill(65_536)).expect(200);
+    }
+  });
+});
+
 describe("a body that says it is too large", () => {
   it("is refused before it is sent", async () => {
     const { text } = await rawRequest(
