@@ -1,6 +1,6 @@
 import { Socket } from "node:net";
 import pg from "pg";
-import { LIMITS, settingsFor, type Work } from "./session-settings.ts";
+import { LIMITS, LISTEN_OPTIONS, settingsFor, type Work } from "./session-settings.ts";
 import { typeParsers } from "./type-parsers.ts";
 
 export type ClientConfig = {
@@ -34,6 +34,16 @@ function connectionConfig(connectionString: string, name: string): pg.ClientConf
     // Node asks the kernel to probe only after two hours unless told.
     keepAliveInitialDelayMillis: 10_000,
   };
+}
+
+/**
+ * The same for a session on which nothing can be run but LISTEN: what the database sets otherwise
+ * is set with its beginning.
+ * @param maySet false behind a pooler that takes no settings
+ */
+export function listenConfig(connectionString: string, maySet: boolean): pg.ClientConfig {
+  const config = connectionConfig(connectionString, "jobcast doorbell");
+  return maySet ? { ...config, options: LISTEN_OPTIONS } : config;
 }
 
 /**

@@ -61,6 +61,11 @@ const TRANSACTION_TIMEOUT = `case when current_setting('transaction_timeout', tr
 const SYNCHRONOUS_COMMIT = `case when current_setting('synchronous_commit') = 'off'
   then set_config('synchronous_commit', 'on', IS_LOCAL) end`;
 
+/** As libpq writes settings that a session begins with. */
+export const LISTEN_OPTIONS = ["idle_session_timeout", "statement_timeout", "lock_timeout"]
+  .map((name) => `-c ${name}=0`)
+  .join(" ");
+
 /**
  * One statement that sets everything, for the session or for the transaction that it is in.
  */

@@ -1,9 +1,15 @@
+import { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { DatabaseClient } from "../db/client.ts";
+import pg from "pg";
+import pgListen from "pg-listen";
+import { listenConfig } from "../db/client.ts";
 import { backoff } from "./backoff.ts";
 import { Probe } from "./probe.ts";
 
 export const CHANNEL = "jobcast";
+
+/** How long LISTEN may take. */
+const ANSWER_MS = 5_000;
 
 /** How often the bell is tested. */
 const PROBE_MS = 10_000;
@@ -28,9 +34,11 @@ export type Doorbell = {
 /**
  * Listens on the channel `jobcast` and keeps at it for ever.
  *
- * It never mends a connection: each one is new, and a ring of our own through another connection
- * proves that it hears. That finds a half-open one, and what LISTEN itself reports as success: a
- * pooler, a standby that was promoted.
+ * pg-listen hides three ways to go deaf (a reconnect that gives up, a re-LISTEN that fails, a
+ * half-open connection) and leaves a ghost when it is closed while it reconnects. So it never
+ * reconnects here: each connection is a fresh subscriber on a socket of ours, which can be
+ * destroyed at once, and a ring of our own through another connection proves that it hears.
+ * That also finds what LISTEN itself reports as success: a pooler, a standby that was promoted.
  */
 export function createDoorbell(options: {
   /** A direct connection: LISTEN does not pass a transaction pooler. */
@@ -45,6 +53,7 @@ export function createDoorbell(options: {
   const stopping = new AbortController();
   let isListening = false;
   let attempt = 0;
+  let maySet = true;
   let running: Promise<void> | undefined;
 
   function setListening(value: boolean): void {
@@ -55,27 +64,37 @@ export function createDoorbell(options: {
 
   /** One connection, from its beginning to its end. */
   async function listen(): Promise<never> {
-    const { signal } = stopping;
-    const name = "jobcast doorbell";
-    const client = new DatabaseClient({ connectionString, name, work: "feed", signal });
+    const socket = new Socket({ signal: stopping.signal });
     const lost = new AbortController();
-    const lose = (cause?: Error) =>
-      lost.abort(new Error("the connection that listens was lost", { cause }));
     const probe = new Probe(options.ring);
-    client.once("error", lose);
-    client.once("end", () => lose());
-    client.on("notification", ({ payload = "" }) => {
-      if (!probe.take(payload)) options.onRing();
+    const subscriber = pgListen.default(
+      {
+        ...listenConfig(connectionString, maySet),
+        query_timeout: ANSWER_MS,
+        stream: () => socket,
+      },
+      {
+        // Its loop runs while attempt < retryLimit and begins at 1: it never reconnects by itself.
+        retryLimit: 1,
+        // A query now and then, which a dead connection does not answer: hearing is no activity.
+        paranoidChecking: PROBE_MS,
+        parse: (payload) => payload,
+      },
+    );
+    subscriber.events.on("error", (cause) =>
+      lost.abort(new Error("the connection that listens was lost", { cause })),
+    );
+    subscriber.notifications.on(CHANNEL, (payload) => {
+      if (!probe.take(String(payload))) options.onRing();
     });
     try {
-      await client.connect();
-      await client.prepare();
-      await client.send(`listen ${CHANNEL}`);
+      await subscriber.connect();
+      await subscriber.listenTo(CHANNEL);
       await keepProving(probe, lost.signal);
       throw lost.signal.reason;
     } finally {
       setListening(false);
-      client.destroy();
+      socket.destroy();
     }
   }
 
@@ -103,6 +122,7 @@ export function createDoorbell(options: {
         await listen();
       } catch (error) {
         if (stopping.signal.aborted) return;
+        if (isAboutSettings(error)) maySet = false;
         log.warn({ err: error, attempt }, "the doorbell is deaf; listening again");
         await backoff(attempt++, stopping.signal);
       }
@@ -121,4 +141,9 @@ export function createDoorbell(options: {
       await running;
     },
   };
+}
+
+/** [PgBouncer before 1.20, in session mode] takes no settings at the start of a session. */
+function isAboutSettings(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /startup parameter/.test(error.message);
 }

@@ -1,44 +1,42 @@
 import type { Socket } from "node:net";
 import type { RequestHandler } from "express";
 
-/** Requests of one connection that may wait for the answer to the first of them. */
-const MAX_WAITING = 32;
+/** Requests that may wait for the answer to the first of their connection; and those of all. */
+const MAX_WAITING = 256;
+const MAX_WAITING_IN_ALL = 8_192;
 
 /**
  * One request of a connection at a time, in their order. A client may send the next before it has
  * the last answer (RFC 9112, 9.3.2); Node would begin them all, and behind a stream, which may last
- * an hour, each would hold its memory and its place for as long. Whoever sends too many is cut.
+ * an hour, each would hold its place for as long. They are still read, or nobody would notice when
+ * the client goes; whoever sends more than can be kept is cut.
  */
 export function oneAtATime(): RequestHandler {
   const waiting = new WeakMap<Socket, number>();
+  let all = 0;
 
-  /** Whatever comes behind those that wait stays with the kernel. */
-  function holdBack(socket: Socket): void {
-    const pause = () => {
-      // [Node] It resumes a socket at the end of every request, to read the next one.
-      if (waiting.get(socket)) socket.pause();
-      else socket.off("resume", pause);
-    };
-    socket.on("resume", pause);
-    socket.pause();
+  function count(socket: Socket, change: 1 | -1): number {
+    const left = (waiting.get(socket) ?? 0) + change;
+    waiting.set(socket, left);
+    all += change;
+    return left;
   }
 
   return (req, res, next) => {
     const { socket } = req;
     if (res.socket) return next();
-    const count = (waiting.get(socket) ?? 0) + 1;
-    waiting.set(socket, count);
-    if (count > MAX_WAITING) {
-      socket.destroy();
-      return;
-    }
-    if (count === 1) holdBack(socket);
+    const isTooMany = count(socket, 1) > MAX_WAITING || all > MAX_WAITING_IN_ALL;
+    let isWaiting = true;
+    const stopWaiting = () => {
+      if (isWaiting) count(socket, -1);
+      isWaiting = false;
+    };
+    socket.once("close", stopWaiting);
     res.once("socket", () => {
-      const left = (waiting.get(socket) ?? 1) - 1;
-      waiting.set(socket, left);
-      // The last one may still have a body to come.
-      if (left === 0) socket.resume();
+      socket.off("close", stopWaiting);
+      stopWaiting();
       next();
     });
+    if (isTooMany) socket.destroy();
   };
 }
