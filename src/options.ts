@@ -81,7 +81,7 @@ export const optionFields = {
   corsOrigins: z
     .array(text.refine(isOrigin, ORIGIN).transform((origin) => new URL(origin).origin))
     .default([]),
-  heartbeatSeconds: wholeNumber(1, 300, "seconds").default(15),
+  heartbeatSeconds: wholeNumber(1, 300, "seconds").default(8),
   retryMs: wholeNumber(100, 600_000, "milliseconds").default(2_000),
   streamBufferBytes: wholeNumber(4096, 1_073_741_824, "bytes").default(1_048_576),
   totalBufferBytes: wholeNumber(1_048_576, 1_099_511_627_776, "bytes").default(134_217_728),

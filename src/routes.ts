@@ -21,6 +21,7 @@ import { createCallbackLinks } from "./http/callbacks/callback-token.ts";
 import { createCallbacksRouter } from "./http/callbacks/callbacks-routes.ts";
 import { createCreditsRouter } from "./http/credits-routes.ts";
 import { createDocsRouter } from "./http/docs-routes.ts";
+import { askToComeBack } from "./http/events/come-back.ts";
 import { createEventsRouter } from "./http/events/events-routes.ts";
 import { createHealthRouter, type Readiness } from "./http/health-routes.ts";
 import { createJobUpdatesRouter } from "./http/job-updates-routes.ts";
@@ -64,6 +65,9 @@ export function createRoutes(parts: RoutesParts): Express {
     unsent: parts.registry.unsent,
     requestLog: pinoHttp({ ...requestLogOptions, logger: log }),
     auth: createAuth({ jwt: parts.jwt, streamTokenKey, publicUrl, corsOrigins, log }),
+    streamErrors: askToComeBack(parts.registry, (err, reason) =>
+      log.warn({ err, reason }, "an event stream was put off"),
+    ),
     routers: {
       open: [
         createHealthRouter({ readiness: parts.readiness }),

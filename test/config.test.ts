@@ -30,7 +30,7 @@ describe("the defaults", () => {
       callbackSecrets: [],
       corsOrigins: [],
       databasePoolSize: 12,
-      heartbeatSeconds: 15,
+      heartbeatSeconds: 8,
       retryMs: 2000,
       streamBufferBytes: 1_048_576,
       totalBufferBytes: 134_217_728,

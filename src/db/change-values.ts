@@ -1,5 +1,5 @@
 import pg from "pg";
-import { type ChangeRow, isWhole, VALUES, type Value } from "./changes.ts";
+import { type ChangeRow, isWhole, VALUES, type Value, versionOf } from "./changes.ts";
 import { AnswerTooLargeError } from "./client.ts";
 import type { Query } from "./query.ts";
 import { isJsonWithin } from "./value-size.ts";
@@ -23,7 +23,8 @@ type Values = Pick<ChangeRow, "job_id" | "version" | Value> & {
 };
 
 const KEYED = `unnest($1::uuid[], $2::bigint[]) k (job_id, version)
-  join jobcast.status_history h on h.job_id = k.job_id and h.version = k.version`;
+  join jobcast.jobs j on j.id = k.job_id
+  cross join lateral (${versionOf("k.version")}) h`;
 
 const MEASURE = `
   select h.job_id, h.version,
@@ -56,7 +57,7 @@ const READ_VALUES = valuesOf(
 
 /** Of a row whose JSON cannot be read: what is plain text in it. */
 const READ_TEXTS = valuesOf(
-  "(select * from jobcast.status_history where job_id = $1 and version = $2) h",
+  `jobcast.jobs j cross join lateral (${versionOf("$2::bigint")}) h where j.id = $1`,
   [
     value("stage", "false"),
     value("message", "false"),

@@ -1,4 +1,5 @@
 import type { Change, News } from "../protocol/event.ts";
+import { formatEventId } from "../protocol/event-id.ts";
 import { nextXid, type Snapshot } from "../protocol/snapshot.ts";
 import type { Status } from "../protocol/status.ts";
 import { toIso } from "./moment.ts";
@@ -26,6 +27,66 @@ const COUNTED_BYTES = `coalesce(h.bytes, case
   else greatest(${STORED_BYTES}, ${INLINE_BYTES + 1}) end)`;
 
 /**
+ * Tells a row from any other of the same job and version: the lower three bytes of its moment, in
+ * microseconds. A dump keeps them, whatever it is restored into, and infinity has them too.
+ */
+export function tagOf(moment: string): string {
+  return `right(encode(timestamptz_send(${moment}), 'hex'), 6)`;
+}
+
+/**
+ * What is needed of a version: of status_history, and of the job itself where its history is gone.
+ * By its source the present version of such a job was written by nobody in particular, long ago.
+ */
+const VERSION_COLUMNS: Readonly<Record<string, string>> = {
+  job_id: "j.id",
+  version: "j.version",
+  attempt: "j.attempt",
+  status: "j.status",
+  progress: "j.progress",
+  stage: "j.stage",
+  message: "j.message",
+  counts: "j.counts",
+  result: "j.result",
+  error: "j.error",
+  estimated_seconds_remaining: "null::integer",
+  source: "'sql'",
+  xid: "'3'::xid8",
+  occurred_at: "j.updated_at",
+  bytes: "j.bytes",
+};
+
+const FROM_HISTORY = `select ${Object.keys(VERSION_COLUMNS).map((name) => `h.${name}`)}
+  from jobcast.status_history h`;
+const FROM_JOB = `select ${Object.entries(VERSION_COLUMNS).map(([name, value]) => `${value} as ${name}`)}`;
+
+/**
+ * The rows of one version of a job, be it in the history or, if it is the present one, in the job.
+ * @param version SQL; `j` is the job
+ */
+export function versionOf(version: string): string {
+  return `
+    ${FROM_HISTORY} where h.job_id = j.id and h.version = ${version}
+    union all
+    ${FROM_JOB} where j.version = ${version} and not exists (
+      select from jobcast.status_history h where h.job_id = j.id and h.version = ${version}
+    )`;
+}
+
+/** The newest version of the job `j` that a snapshot saw. */
+export function versionSeenBy(snapshot: string): string {
+  return `
+    (${FROM_HISTORY}
+      where h.job_id = j.id and (
+        pg_visible_in_snapshot(h.xid, ${snapshot}) or h.xid >= pg_snapshot_xmax(pg_current_snapshot())
+      )
+      order by h.version desc
+      limit 1)
+    union all
+    ${FROM_JOB} where not exists (select from jobcast.status_history h where h.job_id = j.id)`;
+}
+
+/**
  * The columns of a change, from `status_history h` and its `jobs j`.
  * @param isCareful leaves every value for later: one of them could not be read with the others
  */
@@ -37,7 +98,7 @@ export function changeColumns(isCareful = false): string {
     (name) => `case when ${bytes} <= ${INLINE_BYTES} then h.${name} end as ${name}`,
   );
   return `h.job_id, h.version, h.attempt, h.status, h.progress, h.counts,
-    h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, j.owner_id, j.batch_id,
+    h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, ${tagOf("h.occurred_at")} as tag, j.owner_id, j.batch_id,
     ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}`;
 }
 
@@ -81,6 +142,7 @@ export type ChangeRow = {
   readonly source: string;
   readonly xid: number;
   readonly occurred_at: string;
+  readonly tag: string;
   readonly owner_id: string;
   readonly batch_id: string | null;
   /** Of its values as text; a lower bound unless they are counted, or here. */
@@ -112,6 +174,7 @@ export function toNews(row: ChangeRow): News {
   return {
     jobId: row.job_id,
     version: row.version,
+    id: formatEventId(row.version, row.tag),
     status: row.status,
     ownerId: row.owner_id,
     batchId: row.batch_id,
@@ -122,7 +185,7 @@ export function toNews(row: ChangeRow): News {
 
 /** What an event and a job have in common, as the members of a JSON object. */
 export function eventMembers(
-  row: Omit<ChangeRow, "xid" | "owner_id" | "bytes" | "is_counted">,
+  row: Omit<ChangeRow, "xid" | "tag" | "owner_id" | "bytes" | "is_counted">,
 ): string {
   const { job_id, version, attempt, counts, result, error, batch_id } = row;
   return (

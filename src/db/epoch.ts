@@ -2,10 +2,14 @@ import { createHash } from "node:crypto";
 import pg from "pg";
 import type { Query } from "./query.ts";
 
+/** A history that was restored or made again in its place is another one, too. */
+const HISTORY = `(select oid from pg_database where datname = current_database()) || ' '
+    || 'jobcast.status_history'::regclass::oid`;
+
 /** A snapshot means nothing to another cluster, to another timeline of it, or in another database. */
 const OF_CLUSTER = `
-  select system_identifier::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
-    || (select oid from pg_database where datname = current_database()) as database
+  select system_identifier::text || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) || ${HISTORY}
+    as database
   from pg_control_system()`;
 
 /**
@@ -13,8 +17,7 @@ const OF_CLUSTER = `
  * be another one. It is asked for more often than need be, and never too seldom.
  */
 const OF_START = `
-  select extract(epoch from pg_postmaster_start_time())::text || ' '
-    || (select oid from pg_database where datname = current_database()) as database`;
+  select extract(epoch from pg_postmaster_start_time())::text || ' ' || ${HISTORY} as database`;
 
 /**
  * The database behind a session in one short word, for cursors.

@@ -7,7 +7,9 @@ import {
   changeColumns,
   hasChange,
   type MaybeChangeRow,
+  tagOf,
   toChange,
+  versionOf,
 } from "./changes.ts";
 import { gather } from "./gather.ts";
 import type { Query } from "./query.ts";
@@ -17,6 +19,8 @@ export type JobReplay = {
   readonly ownerId: string;
   readonly version: number;
   readonly status: Status;
+  /** Of the row that has the version above which was read; null when there is none. */
+  readonly tagAfter: string | null;
   /** Ascending; at most a page, so ask again above the last one while it is below `version`. */
   readonly events: readonly EventText[];
 };
@@ -35,9 +39,13 @@ const NONE = -1;
 
 function readJobs(isCareful: boolean): string {
   return firstRows(
-    `select r.read, j.owner_id as job_owner_id, j.version as job_version, j.status as job_status, c.*
+    `select r.read, j.owner_id as job_owner_id, j.version as job_version, j.status as job_status,
+       a.tag_after, c.*
      from unnest($1::int[], $2::uuid[], $3::bigint[]) as r (read, job_id, after)
      join jobcast.jobs j on j.id = r.job_id
+     left join lateral (
+       select ${tagOf("h.occurred_at")} as tag_after from (${versionOf("r.after")}) h
+     ) a on true
      left join lateral (
        select ${changeColumns(isCareful)}
        from jobcast.status_history h
@@ -51,8 +59,22 @@ function readJobs(isCareful: boolean): string {
   );
 }
 
+/** The present version of a job that has no history. */
+function readState(isCareful: boolean): string {
+  return `
+    select ${changeColumns(isCareful)}
+    from jobcast.jobs j cross join lateral (${versionOf("j.version")}) h
+    where j.id = $1`;
+}
+
 type Row = MaybeChangeRow<
-  Paged & { read: number; job_owner_id: string; job_version: number; job_status: Status }
+  Paged & {
+    read: number;
+    job_owner_id: string;
+    job_version: number;
+    job_status: Status;
+    tag_after: string | null;
+  }
 >;
 
 /** Reads job histories for replays, many in one query, and the same for all who ask for the same. */
@@ -66,19 +88,38 @@ export function createJobReader(query: Query) {
     const rows = await withCare((isCareful) => query<Row>(readJobs(isCareful), values));
     const byRead: Row[][] = reads.slice(0, countAnswered(rows, reads.length)).map(() => []);
     for (const row of rows) byRead[row.read]?.push(row);
-    return toReplays(byRead);
+    return toReplays(reads, byRead);
   }
 
-  async function toReplays(reads: readonly Row[][]): Promise<(JobReplay | undefined)[]> {
+  async function toReplays(
+    reads: readonly Read[],
+    rowsOfReads: readonly Row[][],
+  ): Promise<(JobReplay | undefined)[]> {
     const replays: (JobReplay | undefined)[] = [];
     let bytes = 0;
-    for (const rows of reads) {
+    for (const [index, rows] of rowsOfReads.entries()) {
       if (bytes > PAGE_BYTES) break; // the others are asked for again
-      const { whole } = await readFirstGroup(rows.filter(hasChange), query, CLIENT_BYTES);
+      const { whole } = await readFirstGroup(
+        await changesOf(reads[index], rows),
+        query,
+        CLIENT_BYTES,
+      );
       bytes += whole.reduce((sum, row) => sum + row.bytes, 0);
       replays.push(toReplay(rows, whole));
     }
     return replays;
+  }
+
+  /** The newest event is that of the job itself where it has no history. */
+  async function changesOf(
+    read: Read | undefined,
+    rows: readonly Row[],
+  ): Promise<readonly ChangeRow[]> {
+    const changes = rows.filter(hasChange);
+    const [job] = rows;
+    const isForNewest = read?.after === null || (read?.after ?? 0) > (job?.job_version ?? 0);
+    if (!read || !job || changes.length > 0 || !isForNewest) return changes;
+    return withCare((isCareful) => query<ChangeRow>(readState(isCareful), [read.jobId]));
   }
 
   const read = gather<Read, JobReplay | undefined>(load, {
@@ -109,6 +150,7 @@ function toReplay(rows: readonly Row[], whole: readonly ChangeRow[]): JobReplay 
       ownerId: first.job_owner_id,
       version: first.job_version,
       status: first.job_status,
+      tagAfter: first.tag_after,
       events: whole.map(toChange),
     }
   );

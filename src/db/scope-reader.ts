@@ -12,6 +12,8 @@ import {
   notVisibleIn,
   toChange,
   upTo,
+  versionOf,
+  versionSeenBy,
 } from "./changes.ts";
 import type { Lane } from "./lane.ts";
 import type { Query } from "./query.ts";
@@ -131,7 +133,7 @@ function conditionOf({ kind }: Scope): string {
 function presentStates(scope: Scope, isCareful: boolean): string {
   return `
     select ${changeColumns(isCareful)}, j.created_at, j.id, 0 as missed
-    from jobcast.jobs j join jobcast.status_history h on h.job_id = j.id and h.version = j.version
+    from jobcast.jobs j cross join lateral (${versionOf("j.version")}) h
     where ${conditionOf(scope)}`;
 }
 
@@ -143,14 +145,7 @@ function laterStates(scope: Scope, isCareful: boolean): string {
   return `
     select ${changeColumns(isCareful)}, j.created_at, j.id
     from jobcast.jobs j
-    cross join lateral (
-      select h.* from jobcast.status_history h
-      where h.job_id = j.id and (
-        pg_visible_in_snapshot(h.xid, $2::pg_snapshot) or h.xid >= pg_snapshot_xmax(pg_current_snapshot())
-      )
-      order by h.version desc
-      limit 1
-    ) h
+    cross join lateral (${versionSeenBy("$2::pg_snapshot")}) h
     where ${conditionOf(scope)} and (j.created_at, j.id) < ($3::timestamptz, $4::uuid)`;
 }
 

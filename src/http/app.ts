@@ -1,5 +1,10 @@
 import cors from "cors";
-import express, { type Express, type RequestHandler, type Router } from "express";
+import express, {
+  type ErrorRequestHandler,
+  type Express,
+  type RequestHandler,
+  type Router,
+} from "express";
 import helmet from "helmet";
 import type { Logger } from "pino";
 import type { Unsent } from "../stream/unsent.ts";
@@ -14,6 +19,7 @@ const PREFLIGHT_MAX_AGE = 7_200;
 
 const ALLOWED_HEADERS = [
   "Authorization",
+  "Cache-Control", // some EventSource libraries send it
   "Content-Type",
   "Last-Event-ID",
   "Idempotency-Key",
@@ -31,6 +37,8 @@ export type AppParts = {
     readonly streams: readonly Router[];
     readonly api: readonly Router[];
   };
+  /** What the routers for streams, and the authentication before them, could not do. */
+  readonly streamErrors: ErrorRequestHandler;
   /** The bytes that wait for clients. */
   readonly unsent: Unsent;
   /** Writes the request log. */
@@ -56,6 +64,7 @@ export function createApp(parts: AppParts): Express {
   for (const router of routers.open) app.use(router);
   app.use(refuseUnknown(all), neverStore, onlyFor(streams, auth.streams));
   for (const router of routers.streams) app.use(router);
+  app.use(errorsOf(streams, parts.streamErrors));
   app.use(auth.api, checkBodyHead);
   for (const router of routers.api) app.use(router);
   app.use(problemHandler(log));
@@ -85,6 +94,13 @@ const neverStore: RequestHandler = (_req, res, next) => {
   res.set("Cache-Control", "no-store").vary("Authorization");
   next();
 };
+
+function errorsOf(routes: RouteTable, handler: ErrorRequestHandler): ErrorRequestHandler {
+  return (error, req, res, next) => {
+    if (routes.methodsOf(req.path).size > 0) return handler(error, req, res, next);
+    next(error);
+  };
+}
 
 function onlyFor(routes: RouteTable, handler: RequestHandler): RequestHandler {
   return (req, res, next) => {

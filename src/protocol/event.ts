@@ -45,6 +45,8 @@ export type StatusEvent = z.infer<typeof statusEventSchema>;
 export type EventText = {
   readonly jobId: string;
   readonly version: number;
+  /** Of the event on a stream of this job alone. */
+  readonly id: string;
   readonly status: Status;
   /** A StatusEvent as JSON on one line. */
   readonly json: string;

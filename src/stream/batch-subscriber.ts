@@ -1,11 +1,11 @@
-import type { Batch } from "../protocol/batch.ts";
 import { isFinal } from "../protocol/status.ts";
 import type { EventKind, EventStream } from "./event-stream.ts";
 import { eventFrame } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
+import type { BatchState } from "./ports.ts";
 
 /** Reads the batch, and again while the database is away, as long as it is wanted. */
-type PatientRead = (isWanted: () => boolean) => Promise<Batch | undefined>;
+type PatientRead = (isWanted: () => boolean) => Promise<BatchState | undefined>;
 
 /**
  * One viewer of a batch: its newest state whenever one of its jobs changed, versions ascending.
@@ -37,7 +37,7 @@ export class BatchSubscriber implements Subscriber {
    * @param first what was read after subscribing
    * @param sent the version that the client has; undefined when its last id means nothing here
    */
-  begin(stream: EventStream, first: Batch, sent: number | undefined): void {
+  begin(stream: EventStream, first: BatchState, sent: number | undefined): void {
     this.#stream = stream;
     this.#sent = sent ?? 0;
     this.#take(stream, first, sent === undefined ? "reset" : "batch", "replayed");
@@ -48,17 +48,22 @@ export class BatchSubscriber implements Subscriber {
     this.#isReading = true;
     while (this.#isStale && stream.isOpen) {
       this.#isStale = false;
-      const batch = await this.#read(() => stream.isOpen);
-      if (batch) this.#take(stream, batch, "batch", "live");
+      const state = await this.#read(() => stream.isOpen);
+      if (state) this.#take(stream, state, "batch", "live");
       else stream.end(); // the batch is gone
     }
     this.#isReading = false;
   }
 
-  #take(stream: EventStream, batch: Batch, type: "batch" | "reset", kind: EventKind): void {
+  #take(
+    stream: EventStream,
+    { batch, id }: BatchState,
+    type: "batch" | "reset",
+    kind: EventKind,
+  ): void {
     if (batch.version <= this.#sent) return;
     this.#sent = batch.version;
-    stream.send([eventFrame(type, JSON.stringify(batch), String(batch.version))], 1, kind);
+    stream.send([eventFrame(type, JSON.stringify(batch), id)], { events: 1, kind });
     if (isFinal(batch.status)) stream.end();
   }
 }

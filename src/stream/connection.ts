@@ -1,13 +1,18 @@
 import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { Connection } from "better-sse";
-import { type Frame, unchunk } from "./frames.ts";
+import { unchunk } from "./frames.ts";
 
-/** Sent with every event stream. `no-transform` keeps compressing middleware and proxies away. */
+/**
+ * Sent with every event stream. `no-transform` keeps compressing middleware and proxies away. The
+ * connection ends with the stream: who reads the socket itself would wait for an end that a
+ * connection kept alive does not show.
+ */
 export const EVENT_STREAM_HEADERS = {
   "Content-Type": "text/event-stream",
   "Cache-Control": "no-store, no-transform",
   "X-Accel-Buffering": "no",
+  Connection: "close",
 } as const;
 
 /** better-sse looks only for query parameters here, and ours are read elsewhere. */
@@ -94,22 +99,22 @@ export class ResponseConnection extends Connection {
   }
 
   /**
-   * Writes frames together. A client that has left too much unread is cut instead; what is written
+   * Writes chunks together. A client that has left too much unread is cut instead; what is written
    * now is not counted, so that an event larger than the budget reaches whoever keeps up.
    */
-  send(frames: readonly Frame[]): void {
+  send(chunks: readonly Buffer[]): void {
     if (this.#res.destroyed || this.#res.writableEnded) return;
     if (this.unsent > this.#bufferBytes) {
       this.#onOverflow();
       return;
     }
-    for (const frame of frames) this.#handed += frame.length;
+    for (const chunk of chunks) this.#handed += chunk.length;
     const { socket } = this.#res;
-    if (socket && this.#res.chunkedEncoding) writeTogether(socket, frames);
-    else for (const frame of frames) this.#res.write(unchunk(frame));
+    if (socket && this.#res.chunkedEncoding) writeTogether(socket, chunks);
+    else for (const chunk of chunks) this.#res.write(unchunk(chunk));
   }
 
-  /** After the last frame: the end of the response, not of the connection. */
+  /** After the last chunk: the end of the response, and then of the connection. */
   end(): void {
     if (!this.#res.destroyed) this.#res.end();
   }
@@ -123,9 +128,9 @@ export class ResponseConnection extends Connection {
 /** What libuv was given to write, and what of it the kernel has not taken. */
 type WriteCounters = { readonly bytesWritten: number; readonly writeQueueSize: number };
 
-/** One system call for many frames. */
-function writeTogether(socket: Socket, frames: readonly Frame[]): void {
-  if (frames.length > 1) socket.cork();
-  for (const frame of frames) socket.write(frame);
-  if (frames.length > 1) socket.uncork();
+/** One system call for many chunks. */
+function writeTogether(socket: Socket, chunks: readonly Buffer[]): void {
+  if (chunks.length > 1) socket.cork();
+  for (const chunk of chunks) socket.write(chunk);
+  if (chunks.length > 1) socket.uncork();
 }

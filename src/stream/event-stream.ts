@@ -3,7 +3,7 @@ import type { ServerResponse } from "node:http";
 import { Session } from "better-sse";
 import type { CloseReason } from "../protocol/control-event.ts";
 import { ResponseConnection } from "./connection.ts";
-import { eventFrame, type Frame, retryFrame } from "./frames.ts";
+import { chunksOf, closeData, complete, eventFrame, type Frame } from "./frames.ts";
 import type { Holder, Unsent } from "./unsent.ts";
 
 /** Why the server cut a connection without a word. */
@@ -21,6 +21,8 @@ export type EventStreamOptions = {
   readonly unsent: Unsent;
   /** Milliseconds for the first `retry:`; already jittered. */
   readonly retryMs: number;
+  /** The id that the client came with and that holds. */
+  readonly lastId: string | undefined;
   readonly onCut: (reason: CutReason) => void;
   /** Something of ours failed, and the stream with it. */
   readonly onError: (error: unknown) => void;
@@ -29,9 +31,21 @@ export type EventStreamOptions = {
   readonly onClosed: () => void;
 };
 
+/** What frames are: see `send`. */
+export type Sending = {
+  /** How many of them are events of jobs or batches, for the statistics; default 0. */
+  readonly events?: number;
+  /** Default `live`. */
+  readonly kind?: EventKind;
+  /** The id that the last of them brings, having none of its own; default: none. */
+  readonly endId?: string | undefined;
+};
+
 /**
  * One SSE response. It is `open`, then `ending` until the client has taken what is left, then
  * `closed`; a client that is gone skips the middle. Once it is not open, what is sent is dropped.
+ *
+ * Every event that follows an id has one: its own, or the last one again.
  */
 export class EventStream implements Holder {
   readonly #connection: ResponseConnection;
@@ -39,9 +53,13 @@ export class EventStream implements Holder {
   readonly #options: EventStreamOptions;
   #state: "open" | "ending" | "closed" = "open";
   #takenAtPing = -1;
+  /** Goes with the next event as `retry:`. */
+  #retryMs: number | undefined;
+  /** The last id that was written. */
+  #lastId: string | undefined;
 
   /**
-   * Sends the head and `retry:`.
+   * Sends the head. `retry:` goes with the first event.
    * @returns undefined when the client has already gone
    */
   static async open(
@@ -59,13 +77,14 @@ export class EventStream implements Holder {
     await once(session, "connected");
     // The client may have gone while the session began; the session would not notice.
     if (!stream.isOpen || res.destroyed) return undefined;
-    stream.send([retryFrame(options.retryMs)]);
     return stream;
   }
 
   private constructor(res: ServerResponse, options: EventStreamOptions) {
     this.#res = res;
     this.#options = options;
+    this.#retryMs = options.retryMs;
+    this.#lastId = options.lastId;
     this.#connection = new ResponseConnection(res, options.bufferBytes, () => this.#cut("slow"));
     if (res.destroyed || res.closed) this.#closed();
   }
@@ -87,15 +106,21 @@ export class EventStream implements Holder {
     this.#cut("memory");
   }
 
-  /** @param events how many of the frames are events of jobs or batches, for the statistics */
-  send(frames: readonly Frame[], events = 0, kind: EventKind = "live"): void {
+  /** Writes events together. */
+  send(frames: readonly Frame[], { events = 0, kind = "live", endId }: Sending = {}): void {
     if (!this.isOpen || frames.length === 0) return;
     const from = this.handed;
-    this.#connection.send(frames);
+    const all = this.#complete(frames, endId);
+    this.#write(all);
     // Sending may have cut the client, and then it got none of them.
     if (!this.isOpen) return;
-    if (this.unsent > 0) this.#options.unsent.hold(this, frames, from);
+    if (this.unsent > 0) this.#options.unsent.hold(this, chunksOf(all), from);
     if (events > 0) this.#options.onEvents(kind, events);
+  }
+
+  /** A sign of life for a client that nothing was said to yet. */
+  greet(ping: Frame): void {
+    if (this.#retryMs !== undefined) this.send([ping]);
   }
 
   /**
@@ -144,8 +169,8 @@ export class EventStream implements Holder {
 
   /** Says why, and with what delay to come back, and ends. */
   close(reason: CloseReason, retryMs: number): void {
-    const data = JSON.stringify({ reason, retryMs: Math.round(retryMs) });
-    this.send([retryFrame(retryMs), eventFrame("close", data)]);
+    this.#retryMs = retryMs;
+    this.send([eventFrame("close", closeData(reason, retryMs))]);
     this.end();
   }
 
@@ -154,25 +179,36 @@ export class EventStream implements Holder {
    * @param events how many of the frames are events; counted when the client has been sent them all
    */
   async sendPaced(frames: readonly Frame[], events: number): Promise<void> {
+    if (!this.isOpen || frames.length === 0) return;
     let slice: Frame[] = [];
     let bytes = 0;
+    const all = this.#complete(frames);
     // All of them lie in memory until the last of them is taken.
-    if (this.isOpen) this.#options.unsent.hold(this, frames, this.handed);
-    for (const frame of frames) {
+    this.#options.unsent.hold(this, chunksOf(all), this.handed);
+    for (const frame of all) {
       slice.push(frame);
-      bytes += frame.length;
+      for (const { length } of frame.chunks) bytes += length;
       if (bytes < PACE_BYTES) continue;
-      this.#sendHeld(slice);
+      this.#write(slice);
       await this.#drained();
       slice = [];
       bytes = 0;
     }
-    this.#sendHeld(slice);
+    this.#write(slice);
     if (this.isOpen && events > 0) this.#options.onEvents("replayed", events);
   }
 
-  #sendHeld(frames: readonly Frame[]): void {
-    if (this.isOpen && frames.length > 0) this.#connection.send(frames);
+  /** As this client gets them: they are what is written next. */
+  #complete(frames: readonly Frame[], endId?: string): readonly Frame[] {
+    const retryMs = this.#retryMs;
+    this.#retryMs = undefined;
+    return complete(frames, { retryMs, lastId: this.#lastId, endId });
+  }
+
+  #write(frames: readonly Frame[]): void {
+    if (!this.isOpen || frames.length === 0) return;
+    this.#connection.send(chunksOf(frames));
+    this.#lastId = frames.findLast(({ id }) => id !== undefined)?.id ?? this.#lastId;
   }
 
   /** Resolves when the client has taken what was sent, or has gone. */

@@ -7,8 +7,14 @@ import type { Subscriber } from "./hub.ts";
 import { Parked } from "./parked.ts";
 import type { JobReplay } from "./ports.ts";
 
-/** Reads above a version, and again while the database is away, as long as it is wanted. */
-type PatientRead = (after: number, isWanted: () => boolean) => Promise<JobReplay | undefined>;
+/**
+ * Reads above a version, or the newest event alone, and again while the database is away, as long
+ * as it is wanted.
+ */
+type PatientRead = (
+  after: number | null,
+  isWanted: () => boolean,
+) => Promise<JobReplay | undefined>;
 
 /**
  * One viewer of one job: every version once, ascending, without a hole.
@@ -50,7 +56,7 @@ export class JobSubscriber implements Subscriber {
 
   flush(): void {
     if (!this.#isLive || !this.#stream) return;
-    this.#stream.send(this.#frames, this.#frames.length);
+    this.#stream.send(this.#frames, { events: this.#frames.length });
     this.#frames = [];
     if (this.#isEnding) this.#stream.end();
   }
@@ -69,7 +75,8 @@ export class JobSubscriber implements Subscriber {
     this.#stream = stream;
     const [first] = replay.events;
     this.#sent = first ? first.version - 1 : replay.version;
-    this.#take(replay, isReset ? "reset" : "status");
+    if (isReset) this.#startOver(replay);
+    else this.#take(replay);
     this.#catchUpAlone(replay.version);
   }
 
@@ -102,29 +109,43 @@ export class JobSubscriber implements Subscriber {
   async #readOn(stream: EventStream): Promise<number | undefined> {
     // What comes from now on is parked again, and the read that follows sees all that came before.
     if (this.#parked.isIncomplete) this.#parked.clear();
-    const replay = await this.#read(this.#sent, () => stream.isOpen);
-    if (!replay)
-      stream.end(); // the job is gone
-    else if (replay.events.length > 0) this.#take(replay, "status");
-    else this.#sent = replay.version; // its history is: there is nothing to go on with
+    const isWanted = () => stream.isOpen;
+    let replay = await this.#read(this.#sent, isWanted);
+    if (replay && hasHole(replay, this.#sent)) {
+      replay = await this.#read(null, isWanted);
+      if (replay) this.#startOver(replay);
+    } else if (replay) this.#take(replay);
+    if (!replay) stream.end(); // the job is gone
     return replay?.version;
   }
 
-  #take({ events, version }: JobReplay, type: "status" | "reset"): void {
-    for (const event of events) {
+  #take(replay: JobReplay): void {
+    for (const event of replay.events) {
       if (event.version <= this.#sent) continue;
-      this.#frames.push(type === "reset" ? resetFrame(event) : replayedFrame(event));
-      this.#sent = event.version;
-      this.#isEnding = isFinal(event.status) && event.version === version;
+      this.#frames.push(replayedFrame(event));
+      this.#hasTaken(event, replay);
     }
+  }
+
+  /** What was sent is no place to go on from: the present state is. */
+  #startOver(replay: JobReplay): void {
+    const newest = replay.events.at(-1);
+    if (!newest) return;
+    this.#frames.push(eventFrame("reset", newest.json, newest.id));
+    this.#hasTaken(newest, replay);
+  }
+
+  #hasTaken({ version, status }: EventText, replay: JobReplay): void {
+    this.#sent = version;
+    this.#isEnding = isFinal(status) && version === replay.version;
   }
 }
 
-function resetFrame({ json, version }: EventText): Frame {
-  return eventFrame("reset", json, String(version));
-}
-
-/** Whether a client whose last id is `after` has seen the end: it gets 204 and stays away. */
-export function hasSeenEnd(replay: JobReplay, after: number | null): boolean {
-  return after === replay.version && isFinal(replay.status);
+/**
+ * Whether versions above `after` are missing in what was read above it: their history was pruned,
+ * or the job is another one by now.
+ */
+export function hasHole({ events, version }: JobReplay, after: number): boolean {
+  if (events.length === 0) return version !== after;
+  return events.some((event, index) => event.version !== after + 1 + index);
 }

@@ -9,6 +9,8 @@ export type JobReplay = {
   readonly ownerId: string;
   readonly version: number;
   readonly status: Status;
+  /** Of the row above which was read, for event ids; null when there is none. */
+  readonly tagAfter: string | null;
   readonly events: readonly EventText[];
 };
 
@@ -35,8 +37,11 @@ export type ScopeReader = {
   readOn(scope: Scope, walk: ScopeWalk, owner: string): Promise<ScopePage>;
 };
 
+/** A batch as it stands, and the id of the event that says so. */
+export type BatchState = { readonly batch: Batch; readonly id: string };
+
 /** What a stream of one batch reads with. A read begins after it was asked for. */
 export type BatchReader = {
   /** Undefined: no such batch. */
-  read(batchId: string): Promise<Batch | undefined>;
+  read(batchId: string): Promise<BatchState | undefined>;
 };

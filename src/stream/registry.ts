@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { JobcastError } from "../errors.ts";
 import { Allowance } from "./allowance.ts";
 import type { CutReason, EventKind, EventStream } from "./event-stream.ts";
-import { eventFrame } from "./frames.ts";
+import { type Frame, pingFrame } from "./frames.ts";
 import { Unsent } from "./unsent.ts";
 
 export type Transport = "sse" | "long-poll";
@@ -68,6 +68,8 @@ export class StreamRegistry {
   #replayed = 0;
   #timer: NodeJS.Timeout | undefined;
   readonly #draining = new AbortController();
+  /** By `performance.now()`. */
+  #drainsUntil = 0;
   /** What clients have not taken yet, those of answers that are no streams too. */
   readonly unsent: Unsent;
   readonly parking = new Allowance(PARKING_BYTES);
@@ -155,9 +157,20 @@ export class StreamRegistry {
     if (kind === "replayed") this.#replayed += count;
   }
 
+  /** A heartbeat of now. */
+  heartbeat(): Frame {
+    return pingFrame(new Date());
+  }
+
   /** Milliseconds before a client comes back: never the same for two, so that they don't come in step. */
   retryMs(): number {
     return jittered(this.#options.retryMs);
+  }
+
+  /** The same for one who was not let in: while this process drains it lets nobody in. */
+  retryLaterMs(): number {
+    const left = Math.max(0, this.#drainsUntil - performance.now());
+    return left + this.retryMs();
   }
 
   statistics(): StreamStatistics {
@@ -186,6 +199,7 @@ export class StreamRegistry {
     this.#draining.abort();
     const streams = [...this.#attended];
     const end = performance.now() + ms;
+    this.#drainsUntil = end;
     for (const [index, { stream }] of streams.entries()) {
       const due = end - (ms * (streams.length - index)) / streams.length;
       const wait = due - performance.now();
@@ -197,7 +211,7 @@ export class StreamRegistry {
   /** One timer for all: heartbeats fall where their streams began, so they are spread by themselves. */
   #tick(): void {
     const [now, clock] = [performance.now(), Date.now()];
-    const ping = eventFrame("ping", JSON.stringify({ at: new Date(clock).toISOString() }));
+    const ping = pingFrame(new Date(clock));
     this.unsent.sweep();
     for (const attended of this.#attended) {
       const { stream } = attended;

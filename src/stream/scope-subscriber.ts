@@ -4,7 +4,7 @@ import type { ScopeWalk } from "../protocol/scope.ts";
 import { hasPassed, isVisibleIn, type Snapshot } from "../protocol/snapshot.ts";
 import type { Allowance } from "./allowance.ts";
 import type { EventStream } from "./event-stream.ts";
-import { eventFrame, type Frame, idFrame, type OutgoingChange } from "./frames.ts";
+import { eventFrame, type Frame, type OutgoingChange } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
 import { Parked } from "./parked.ts";
 import type { ScopePage } from "./ports.ts";
@@ -89,12 +89,11 @@ export class ScopeSubscriber implements Subscriber {
     changes: readonly OutgoingChange[],
     end: readonly [OutgoingChange, Snapshot] | undefined,
   ): void {
-    const frames = changes.flatMap(({ sharedFrame }) => sharedFrame ?? []);
     const [last, snapshot] = end ?? [];
-    if (last?.sharedFrame && snapshot) {
-      frames.push(idFrame(this.#cursor(snapshot)), last.sharedFrame);
-    }
-    this.#stream?.send(frames, changes.length + (last ? 1 : 0));
+    const all = last ? [...changes, last] : changes;
+    const frames = all.flatMap(({ sharedFrame }) => sharedFrame ?? []);
+    const endId = snapshot && this.#cursor(snapshot);
+    this.#stream?.send(frames, { events: frames.length, endId });
     for (const { change } of changes) this.#toldSince.set(change.jobId, change.version);
   }
 
@@ -171,8 +170,9 @@ export class ScopeSubscriber implements Subscriber {
       page = await this.#reads.next(page.next, () => stream.isOpen);
       if (!page) return false;
     }
-    // An id in a frame of its own could be carried off by a heartbeat between the two.
-    if (last) stream.send([eventFrame("status", last.json, cursor)], 1, "replayed");
+    if (last) {
+      stream.send([eventFrame("status", last.json, cursor)], { events: 1, kind: "replayed" });
+    }
     // Nothing to tell yet, but a client without an id would come back without one, and would miss
     // a job that began and ended in between.
     else if (isReset ? !isBare : isFirst) stream.send([eventFrame("ready", "{}", cursor)]);

@@ -1,6 +1,6 @@
 import { EventSource } from "eventsource";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Edge, startEdge } from "../stream/edge.ts";
+import { type Edge, idOf, startEdge } from "../stream/edge.ts";
 import { until } from "../support/deadline.ts";
 
 let edge: Edge;
@@ -38,7 +38,7 @@ describe("the npm package eventsource", () => {
     await edge.complete(job);
     await until(() => source.readyState === source.CLOSED, 10_000, "the 204 that stops it");
     expect(versions).toEqual([1, 2, 3, 4, 5]);
-    expect(requests).toEqual([undefined, "5"]);
+    expect(requests).toEqual([undefined, idOf(5)]);
   });
 
   it("comes back by itself to a stream over many jobs that was cut, and misses nothing", async () => {

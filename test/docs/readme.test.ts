@@ -38,7 +38,7 @@ describe("README.md", () => {
     const [, lines = ""] = await codeBlocks("README.md", "sh");
     expect(lines).toContain("http://127.0.0.1:3000");
     const output = await paste(lines.replaceAll("http://127.0.0.1:3000", server.url));
-    const ids = [...output.matchAll(/^id: (\d+)$/gm)].map(([, id]) => Number(id));
+    const ids = [...output.matchAll(/^id: (\d+)-/gm)].map(([, id]) => Number(id));
     // The stream begins with whatever state it finds, and ends with the job: bash waited for it.
     expect(ids.at(-1)).toBe(3);
     expect(output).toContain('"status":"completed"');

@@ -118,7 +118,7 @@ describe("OPTIONS", () => {
     expect(headers["access-control-allow-origin"]).toBe(ORIGIN);
     expect(headers["access-control-allow-methods"]).toBe("GET,HEAD,POST,PATCH");
     expect(headers["access-control-allow-headers"]).toBe(
-      "Authorization,Content-Type,Last-Event-ID,Idempotency-Key,X-Callback-Token",
+      "Authorization,Cache-Control,Content-Type,Last-Event-ID,Idempotency-Key,X-Callback-Token",
     );
     expect(Number(headers["access-control-max-age"])).toBeGreaterThan(0);
     expect((await preflight("https://evil.example")).headers).not.toHaveProperty(

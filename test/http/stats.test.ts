@@ -115,7 +115,10 @@ describe("GET /v1/stats", () => {
 describe("GET /metrics", () => {
   it("says to Prometheus, without a token, what the statistics say, and nothing of owners", async () => {
     const id = await edge.newJob();
-    await edge.openJob(id);
+    const stream = await edge.openJob(id);
+    await stream.next();
+    await edge.report(id, 10);
+    await stream.next(); // so the feed has read everything there is
     const { streams, events, listener } = await statistics();
     const values = await metrics();
     expect(Object.fromEntries([...values].filter(([name]) => name.startsWith("jobcast_")))).toEqual(

@@ -1,5 +1,6 @@
 import type { ServerResponse } from "node:http";
 import type { Change, StatusEvent } from "../../src/protocol/event.ts";
+import { formatEventId } from "../../src/protocol/event-id.ts";
 import {
   type CutReason,
   EventStream,
@@ -37,6 +38,7 @@ export async function openBench(
       bufferBytes: 1_048_576,
       unsent: new Unsent(Number.POSITIVE_INFINITY),
       retryMs: 100,
+      lastId: undefined,
       onError: (error) => {
         throw error;
       },
@@ -90,5 +92,6 @@ export function change(version: number, event: Partial<StatusEvent> = {}, xid = 
   };
   const { jobId, status, batchId } = whole;
   const json = JSON.stringify(whole);
-  return { ownerId: "alice", xid, jobId, version: whole.version, status, batchId, json };
+  const id = formatEventId(version, "abcdef");
+  return { ownerId: "alice", xid, jobId, version, id, status, batchId, json };
 }

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { type Edge, startEdge } from "./edge.ts";
+import { type Edge, idOf, startEdge } from "./edge.ts";
 
 let edge: Edge;
 
@@ -13,6 +13,7 @@ async function closeOf(stream: Awaited<ReturnType<Edge["open"]>>) {
   const event = await stream.next(({ type }) => type === "close");
   await stream.ended;
   expect(stream.ending).toBe("complete");
+  expect([stream.parser.emptyBlocks, stream.parser.idlessEvents]).toEqual([0, 0]);
   expect(stream.events.at(-1)).toBe(event);
   return { ...JSON.parse(event.data), lastEventId: event.lastEventId };
 }
@@ -24,10 +25,11 @@ describe("the retry field", () => {
     const retries = new Set<number>();
     for (let index = 0; index < 30; index += 1) {
       const stream = await edge.openJob(id, index % 2 ? { lastEventId: "1" } : {});
-      if (index % 2 === 0) await stream.next();
-      else await edge.report(id, index);
+      await stream.next();
+      if (index % 2) await edge.report(id, index);
       await stream.close();
       expect(stream.parser.retries).toHaveLength(1);
+      expect(stream.parser.emptyBlocks).toBe(0);
       expect(stream.parser.ignoredLines).toEqual([]);
       retries.add(stream.retry ?? 0);
     }
@@ -37,12 +39,12 @@ describe("the retry field", () => {
     expect(Math.max(...retries)).toBeLessThanOrEqual(2_500);
   });
 
-  it("is the first thing on the wire", async () => {
+  it("is the first thing on the wire, in the block of the first event", async () => {
     edge = await startEdge();
     const stream = await edge.openJob(await edge.newJob());
     await stream.next();
     await stream.close();
-    expect(await stream.body()).toMatch(/^retry: \d+\n\nevent: status\nid: 1\ndata: \{/);
+    expect(await stream.body()).toMatch(/^retry: \d+\nevent: status\nid: 1-[\da-f]{6}\ndata: \{/);
   });
 });
 
@@ -61,6 +63,7 @@ describe("a heartbeat", () => {
         state.lastEventId,
       ]);
       expect(stream.idOnlyBlocks).toBe(0);
+      expect([stream.parser.emptyBlocks, stream.parser.idlessEvents]).toEqual([0, 0]);
       expect(stream.parser.comments).toEqual([]);
       await stream.close();
     }
@@ -109,7 +112,7 @@ describe("a stream that the server ends before the job ends", () => {
     const ages = await Promise.all(
       Array.from({ length: 20 }, async () => {
         const stream = await edge.openJob(id);
-        expect(await closeOf(stream)).toMatchObject({ reason: "max_age", lastEventId: "1" });
+        expect(await closeOf(stream)).toMatchObject({ reason: "max_age", lastEventId: idOf(1) });
         return performance.now() - opened;
       }),
     );

@@ -63,10 +63,13 @@ describe("while the database is away", () => {
 
   it("but not for ever: it is told to come back later", async () => {
     leave();
-    const stream = await edge.openJob(id, { deadlineMs: 20_000 });
-    expect(stream.status).toBe(503);
-    expect(Number(stream.headers["retry-after"])).toBeGreaterThan(0);
-    expect(JSON.parse(await stream.body())).toMatchObject({ code: "database_unavailable" });
+    const stream = await edge.openJob(id, { deadlineMs: 20_000, lastEventId: "1-abcdef" });
+    expect(stream.status).toBe(200);
+    await stream.ended;
+    const [{ type, lastEventId, data } = { type: "", lastEventId: "", data: "" }] = stream.events;
+    expect({ type, lastEventId }).toEqual({ type: "close", lastEventId: "1-abcdef" });
+    expect(JSON.parse(data)).toEqual({ reason: "database_unavailable", retryMs: stream.retry });
+    expect(stream.events).toHaveLength(1);
   });
 
   it("a long poll is told at once: its client asks again anyway", async () => {

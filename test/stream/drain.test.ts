@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { eventFrame } from "../../src/stream/frames.ts";
 import { until, within } from "../support/deadline.ts";
 import { openBench } from "./bench.ts";
-import { type Edge, isState, startEdge } from "./edge.ts";
+import { type Edge, idOf, isState, startEdge } from "./edge.ts";
 
 let edge: Edge | undefined;
 
@@ -52,22 +52,59 @@ describe("a drain", () => {
     const delays = new Set(ends.map(({ retryMs }) => retryMs));
     expect(delays.size).toBeGreaterThan(250);
     const poll = await within(polling, 1_000, "the poll to be answered");
-    expect(JSON.parse(await poll.body())).toMatchObject({ events: [], cursor: "1" });
+    expect(JSON.parse(await poll.body())).toMatchObject({ events: [], cursor: idOf(1) });
     await edge.expectNothingOpen();
   });
 
-  it("lets no new stream in, and says when to come back", async () => {
+  it("lets no new stream in, and says when to come back: not before its own end", async () => {
+    edge = await startEdge({ retryMs: 2_000 });
+    const id = await edge.newJob();
+    const open = await edge.openJob(id);
+    const begun = performance.now();
+    const drained = edge.server.jobcast.drain(3_000);
+    const paths = [`/v1/jobs/${id}/events`, "/v1/events", `/v1/events?jobs=${id}`];
+    for (const path of paths) {
+      for (const lastEventId of ["7-abcdef", "\u00e9"]) {
+        const stream = await edge.open(path, { lastEventId });
+        const left = begun + 3_000 - performance.now();
+        expect(stream.status).toBe(200);
+        expect(stream.headers).toMatchObject({ "content-type": "text/event-stream" });
+        await stream.ended;
+        expect(stream.ending).toBe("complete");
+        const [close] = stream.events;
+        expect(close?.type).toBe("close");
+        // What is no id of ours is not said again.
+        const said = /^id: (.*)$/m.exec(await stream.body())?.[1];
+        expect(said).toBe(lastEventId === "\u00e9" ? undefined : lastEventId);
+        expect(JSON.parse(close?.data ?? "")).toEqual({
+          reason: "draining",
+          retryMs: stream.retry,
+        });
+        expect(stream.retry).toBeGreaterThan(left + 1_499);
+        expect(stream.retry).toBeLessThan(3_000 + 2_500);
+        expect(stream.events).toHaveLength(1);
+      }
+    }
+    await open.ended;
+    await drained;
+    await edge.expectNothingOpen();
+  });
+
+  it("refuses everything that is no event stream with 503", async () => {
     edge = await startEdge();
     const id = await edge.newJob();
     await edge.server.jobcast.drain(0);
-    const paths = [`/v1/jobs/${id}/events`, "/v1/events", `/v1/jobs/${id}/events?wait=1`];
-    for (const path of paths) {
-      const headers = path.endsWith("=1") ? { accept: "application/json" } : {};
-      const stream = await edge.open(path, { headers });
-      expect(stream.status).toBe(503);
-      expect(Number(stream.headers["retry-after"])).toBeGreaterThan(0);
-      expect(JSON.parse(await stream.body())).toMatchObject({ code: "draining" });
+    for (const path of [`/v1/jobs/${id}/events?wait=1`, "/v1/events?wait=1"]) {
+      const poll = await edge.open(path, { headers: { accept: "application/json" } });
+      expect(poll.status).toBe(503);
+      expect(Number(poll.headers["retry-after"])).toBeGreaterThan(0);
+      expect(JSON.parse(await poll.body())).toMatchObject({ code: "draining" });
     }
+    const head = await fetch(`${edge.server.url}/v1/jobs/${id}/events`, {
+      method: "HEAD",
+      headers: { authorization: `Bearer ${edge.server.token()}` },
+    });
+    expect(head.status).toBe(503);
   });
 
   it("forgets none that was still beginning when it came", async () => {

@@ -83,6 +83,11 @@ export function versionsOf(events: readonly StreamEvent[]): number[] {
   return events.filter(isState).map(({ data }) => JSON.parse(data).version);
 }
 
+/** Matches an id of the version, whichever row that is. */
+export function idOf(version: number): string {
+  return expect.stringMatching(new RegExp(`^${version}-[\\da-f]{6}$`)) as string;
+}
+
 /** Whether it tells a state of a job. */
 export function isState({ type }: StreamEvent): boolean {
   return type === "status" || type === "reset";

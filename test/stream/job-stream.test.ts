@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { statusEventSchema } from "../../src/protocol/event.ts";
-import { type Edge, startEdge, upTo, versionsOf } from "./edge.ts";
+import { type Edge, idOf, startEdge, upTo, versionsOf } from "./edge.ts";
 
 let edge: Edge;
 
@@ -17,7 +17,7 @@ describe("a stream of one job", () => {
     const stream = await edge.openJob(id);
     expect(stream.status).toBe(200);
     const first = await stream.next();
-    expect(first).toMatchObject({ type: "status", lastEventId: "3" });
+    expect(first).toMatchObject({ type: "status", lastEventId: idOf(3) });
     expect(statusEventSchema.parse(JSON.parse(first.data))).toMatchObject({
       jobId: id,
       version: 3,
@@ -136,7 +136,7 @@ describe("the end of a job", () => {
     await edge.db.query("select jobcast.fail_job($1)", [id]);
     const first = await edge.openJob(id);
     await first.ended;
-    expect(first.lastEventId).toBe("2");
+    expect(first.lastEventId).toEqual(idOf(2));
     await edge.db.query("select jobcast.retry_job($1)", [id]);
     const second = await edge.openJob(id, { lastEventId: first.lastEventId });
     const { data } = await second.next();

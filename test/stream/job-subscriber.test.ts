@@ -24,13 +24,14 @@ function createJob() {
   const failures: unknown[] = [];
   let isHeld = false;
 
-  function page(after: number): JobReplay {
+  function page(after: number | null): JobReplay {
     const newest = history.at(-1);
-    const events = history.filter(({ version }) => version > after).slice(0, PAGE);
+    const above = after ?? history.length - 1;
+    const events = history.filter(({ version }) => version > above).slice(0, PAGE);
     const status = newest?.status ?? "pending";
-    return { ownerId: "alice", version: history.length, status, events };
+    return { ownerId: "alice", version: history.length, status, tagAfter: null, events };
   }
-  async function read(after: number): Promise<JobReplay> {
+  async function read(after: number | null): Promise<JobReplay> {
     if (isHeld) await new Promise<void>((resolve) => reads.push(resolve));
     return page(after);
   }

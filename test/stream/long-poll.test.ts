@@ -2,7 +2,7 @@ import { connect } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { statusPollSchema } from "../../src/protocol/poll-answer.ts";
 import { until, within } from "../support/deadline.ts";
-import { type Edge, startEdge, upTo, versionsOf } from "./edge.ts";
+import { type Edge, idOf, startEdge, upTo, versionsOf } from "./edge.ts";
 
 let edge: Edge;
 
@@ -43,7 +43,7 @@ describe("a long poll of one job", () => {
     const id = await edge.newJob();
     await edge.report(id, 10, 20);
     const answer = await poll(events(id, "wait=30"));
-    expect(answer).toMatchObject({ versions: [3], cursor: "3", done: false });
+    expect(answer).toMatchObject({ versions: [3], cursor: idOf(3), done: false });
     expect(answer).not.toHaveProperty("reset");
   });
 
@@ -61,7 +61,7 @@ describe("a long poll of one job", () => {
     await untilWaiting(1);
     const committed = performance.now();
     await edge.report(id, 10);
-    expect(await asked).toMatchObject({ versions: [2], cursor: "2", done: false });
+    expect(await asked).toMatchObject({ versions: [2], cursor: idOf(2), done: false });
     expect(performance.now() - committed).toBeLessThan(1_000);
   });
 
@@ -69,7 +69,7 @@ describe("a long poll of one job", () => {
     const id = await edge.newJob();
     const asked = performance.now();
     const answer = await poll(events(id, "after=1&wait=0.6"));
-    expect(answer).toMatchObject({ events: [], cursor: "1", done: false });
+    expect(answer).toMatchObject({ events: [], cursor: idOf(1), done: false });
     expect(performance.now() - asked).toBeGreaterThan(550);
     expect(performance.now() - asked).toBeLessThan(3_000);
   });
@@ -77,7 +77,7 @@ describe("a long poll of one job", () => {
   it("that will not wait is answered at once", async () => {
     const id = await edge.newJob();
     const asked = performance.now();
-    expect(await poll(events(id, "after=1&wait=0"))).toMatchObject({ events: [], cursor: "1" });
+    expect(await poll(events(id, "after=1&wait=0"))).toMatchObject({ events: [], cursor: idOf(1) });
     expect(performance.now() - asked).toBeLessThan(1_000);
   });
 
@@ -86,12 +86,12 @@ describe("a long poll of one job", () => {
     await edge.complete(id, 42);
     expect(await poll(events(id, "after=1&wait=30"))).toMatchObject({
       versions: [2],
-      cursor: "2",
+      cursor: idOf(2),
       done: true,
     });
     expect(await poll(events(id, "after=2&wait=30"))).toMatchObject({
       events: [],
-      cursor: "2",
+      cursor: idOf(2),
       done: true,
     });
   });
@@ -101,7 +101,7 @@ describe("a long poll of one job", () => {
     async (cursor) => {
       const id = await edge.newJob();
       const answer = await poll(events(id, `after=${cursor}&wait=30`));
-      expect(answer).toMatchObject({ versions: [1], cursor: "1", reset: true });
+      expect(answer).toMatchObject({ versions: [1], cursor: idOf(1), reset: true });
     },
   );
 

@@ -311,6 +311,7 @@ it("never has two things to say with one id, nor an id with nothing to say", asy
   await stream.take(100, isState);
   await stream.close();
   expect(stream.parser.idOnlyBlocks).toEqual([]);
+  expect([stream.parser.emptyBlocks, stream.parser.idlessEvents]).toEqual([0, 0]);
   const moves = stream.events.map(({ lastEventId }) => lastEventId).filter(Boolean);
   // Snapshots only grow: an id that has been left never comes back.
   const runs = moves.filter((id, index) => id !== moves[index - 1]);

@@ -4,7 +4,7 @@ import type { Change } from "../../src/protocol/event.ts";
 import type { Snapshot } from "../../src/protocol/snapshot.ts";
 import { Allowance } from "../../src/stream/allowance.ts";
 import { ResponseConnection } from "../../src/stream/connection.ts";
-import { eventFrame, OutgoingChange } from "../../src/stream/frames.ts";
+import { chunksOf, eventFrame, OutgoingChange } from "../../src/stream/frames.ts";
 import { Hub } from "../../src/stream/hub.ts";
 import { type Opening, ScopeSubscriber } from "../../src/stream/scope-subscriber.ts";
 import { until } from "../support/deadline.ts";
@@ -26,7 +26,7 @@ const seen = (xid: number): Snapshot => ({ xmin: xid + 1, xmax: xid + 1, xip: []
 /** A change whose frame has this many bytes. */
 function changeOf(version: number, bytes: number): Change {
   const sizeOf = (message: string) =>
-    new OutgoingChange(change(version, { message })).sharedFrame?.length ?? 0;
+    new OutgoingChange(change(version, { message })).sharedFrame?.chunks[0]?.length ?? 0;
   return change(version, { message: "x".repeat(bytes - sizeOf("x".repeat(bytes)) + bytes) });
 }
 
@@ -65,10 +65,10 @@ describe("a long replay to a slow client", () => {
     const { send } = ResponseConnection.prototype;
     vi.spyOn(ResponseConnection.prototype, "send").mockImplementation(function (
       this: ResponseConnection,
-      frames,
+      chunks,
     ) {
-      send.call(this, frames);
-      send.call(this, [eventFrame("ping", "{}")]);
+      send.call(this, chunks);
+      send.call(this, chunksOf([eventFrame("ping", "{}")]));
     });
     await subscribe().subscriber.begin(stream, opening(changes, 4));
     stream.close("max_age", 100);

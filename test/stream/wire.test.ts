@@ -64,6 +64,8 @@ function expectWellFormed(stream: StreamClient): void {
   expect(stream.parser.ignoredLines).toEqual([]);
   expect(stream.parser.comments).toEqual([]);
   expect(stream.idOnlyBlocks).toBe(0);
+  expect(stream.parser.emptyBlocks).toBe(0);
+  expect(stream.parser.idlessEvents).toBe(0);
   for (const { lastEventId, type } of stream.events) {
     expect(lastEventId).toMatch(/^([0-9a-z.-]{1,64})?$/);
     expect(type).toMatch(/^(status|ping|reset|close|ready)$/);
@@ -152,7 +154,7 @@ describe("whatever is written", () => {
 
   it("of 100 KB and more, with characters of every width, arrives whole", async () => {
     const { id, streams } = await openBoth();
-    for (const unit of ["a", "\n", "\u00e9", "\u2028", "\u{1f600}"]) {
+    for (const unit of ["a", "\n", "\u00e9", "\u0085", "\u2028", "\u2029", "\u{1f600}"]) {
       const result = unit.repeat(100_000);
       await edge.db.query("update jobcast.jobs set result = $2 where id = $1", [
         id,
@@ -163,7 +165,12 @@ describe("whatever is written", () => {
         expect(JSON.parse(data).result === result).toBe(true);
       }
     }
-    for (const stream of streams) expectWellFormed(stream);
+    for (const stream of streams) {
+      expectWellFormed(stream);
+      await stream.close();
+      // Some clients split lines there.
+      expect(await stream.body()).not.toMatch(/[\u0085\u2028\u2029]/);
+    }
   });
 
   it.each([

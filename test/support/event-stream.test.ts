@@ -142,6 +142,19 @@ describe("fields", () => {
   });
 });
 
+describe("what a well-behaved server never sends", () => {
+  it("is a block with fields and no data", () => {
+    expect(parse("retry: 5\n\n: hi\n\nid: 7\n\nretry: 5\ndata: a\n\n\n").parser.emptyBlocks).toBe(
+      2,
+    );
+  });
+
+  it("is an event without an id behind one that had an id", () => {
+    const { parser } = parse("data: a\n\nid: 7\ndata: b\n\ndata: c\n\nid: 7\ndata: d\n\n");
+    expect(parser.idlessEvents).toBe(1);
+  });
+});
+
 describe("the last event id", () => {
   it("moves with a block that has an id and no data, which is recorded", () => {
     const { events, parser } = parse("id: 7\n\ndata: a\n\n");

@@ -14,6 +14,10 @@ const LINE_END = /\r\n|\r|\n/;
 export class EventStreamParser {
   /** Ids of the blocks that moved the last event id but held no data: no event told of the move. */
   readonly idOnlyBlocks: string[] = [];
+  /** Blocks with fields and without data, which some clients take for an event. */
+  emptyBlocks = 0;
+  /** Events that came without an id although one was set before, which some clients then forget. */
+  idlessEvents = 0;
   /** Texts of the comment lines, without the colon and one space after it. */
   readonly comments: string[] = [];
   /** Values of the valid `retry` fields, in milliseconds. */
@@ -34,6 +38,7 @@ export class EventStreamParser {
 
   #lastEventId: string;
   #hasIdField = false;
+  #hasField = false;
   #line = "";
   #endedWithCr = false;
 
@@ -107,6 +112,7 @@ export class EventStreamParser {
 
   /** [spec] "Field names must be compared literally, with no case folding performed." */
   #takeField(name: string, value: string, line: string): void {
+    this.#hasField = true;
     if (name === "event") {
       this.#type = value;
     } else if (name === "data") {
@@ -134,6 +140,8 @@ export class EventStreamParser {
     this.#lastEventId = this.#idBuffer;
     const data = this.#data;
     const type = this.#type;
+    if (data === "" && this.#hasField) this.emptyBlocks += 1;
+    if (data !== "" && !this.#hasIdField && this.#lastEventId !== "") this.idlessEvents += 1;
     this.#clearBlock();
     // [spec] 2. "If the data buffer is an empty string, set the data buffer and the event type
     // buffer to the empty string and return."
@@ -154,6 +162,7 @@ export class EventStreamParser {
     this.#data = "";
     this.#type = "";
     this.#hasIdField = false;
+    this.#hasField = false;
   }
 }
 

@@ -66,6 +66,7 @@ export async function startJobsApi({
       corsOrigins,
       log,
     }),
+    streamErrors: (error, _req, _res, next) => next(error),
     routers: {
       open: [createHealthRouter({ readiness: () => api.readiness })],
       streams: [],

@@ -1,13 +1,15 @@
 import type { Request, Response } from "express";
 import { JobcastError } from "../../errors.ts";
 import type { Batch } from "../../protocol/batch.ts";
+import { parseEventId } from "../../protocol/event-id.ts";
 import { isFinal } from "../../protocol/status.ts";
 import { BatchSubscriber } from "../../stream/batch-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
 import { readForRequest, readPatiently } from "../../stream/patience.ts";
+import type { BatchState } from "../../stream/ports.ts";
 import { type Caller, callerOf, mayReadOwner } from "../auth/caller.ts";
 import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
-import { isReset, type LastVersion, lastVersionOf } from "./last-version.ts";
+import { idOfLast, isUnknown, type LastVersion, lastVersionOf } from "./last-version.ts";
 import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
 
 /** `GET /v1/batches/{id}/events`: the states of a batch, as SSE or as one long poll. */
@@ -15,7 +17,7 @@ export async function batchEvents(req: Request, res: Response, deps: EventsDeps,
   const id = idOf(req);
   const last = lastVersionOf(req);
   if (req.method === "HEAD") {
-    visibleBatch(await deps.batchReader.read(id), callerOf(res));
+    visible(await deps.batchReader.read(id), callerOf(res));
     return answerHead(res, visit);
   }
   if (visit.transport === "long-poll") return poll(req, res, deps, id, last);
@@ -25,6 +27,11 @@ export async function batchEvents(req: Request, res: Response, deps: EventsDeps,
 /** @throws {JobcastError} not_found, in the same words for no batch and for somebody else's */
 export function visibleBatch(batch: Batch | undefined, caller: Caller): Batch {
   if (batch && mayReadOwner(caller, batch.ownerId)) return batch;
+  throw new JobcastError("not_found", NOT_FOUND);
+}
+
+function visible(state: BatchState | undefined, caller: Caller): BatchState {
+  if (state && visibleBatch(state.batch, caller)) return state;
   throw new JobcastError("not_found", NOT_FOUND);
 }
 
@@ -40,15 +47,30 @@ async function stream(
   const read = () => batchReader.read(id);
   const subscriber = new BatchSubscriber((isWanted) => readPatiently(read, isWanted, onError));
   visit.onLeave(hub.subscribe([`batch:${id}`], subscriber));
-  const batch = visibleBatch(await readForRequest(read, clientGone(res), onError), caller);
-  if (last.after === batch.version && isFinal(batch.status)) {
+  const state = visible(await readForRequest(read, clientGone(res), onError), caller);
+  const isReset = isUnknownTo(state, last);
+  if (!isReset && last.after === state.batch.version && isFinal(state.batch.status)) {
     res.status(204).end();
     visit.leave();
     return;
   }
-  const opened = await openStream(res, deps, visit, caller);
-  const sent = isReset(last, batch.version) ? undefined : (last.after ?? 0);
-  if (opened) subscriber.begin(opened, batch, sent);
+  const lastId = isReset ? undefined : idOfLast(last, tagAfter(state, last));
+  const opened = await openStream(res, deps, visit, lastId);
+  if (!opened) return;
+  subscriber.begin(opened, state, isReset ? undefined : (last.after ?? 0));
+  opened.greet(deps.registry.heartbeat());
+}
+
+function isUnknownTo(state: BatchState, last: LastVersion): boolean {
+  const { version } = state.batch;
+  // Of the versions before there is nothing to compare with, and nothing that would be missed.
+  const tag = last.after === version ? tagAfter(state, last) : (last.tag ?? null);
+  return isUnknown(last, version, tag);
+}
+
+/** Of the row that the client saw last, if it is the present one. */
+function tagAfter({ batch, id }: BatchState, { after }: LastVersion): string | null {
+  return after === batch.version ? (parseEventId(id)?.tag ?? null) : null;
 }
 
 async function poll(
@@ -60,19 +82,20 @@ async function poll(
 ): Promise<void> {
   const { hub, batchReader, registry } = deps;
   const caller = callerOf(res);
-  const isNews = (batch: Batch) => batch.version !== last.after;
-  const batch = await waitForNews({
+  const isNews = (state: BatchState) =>
+    state.batch.version !== last.after || isUnknownTo(state, last);
+  const state = await waitForNews({
     hub,
     topics: [`batch:${id}`],
     waitMs: waitMsOf(req, caller),
     signal: AbortSignal.any([clientGone(res), registry.draining]),
-    read: async () => visibleBatch(await batchReader.read(id), caller),
-    hasNews: (read) => isNews(read) || isFinal(read.status),
+    read: async () => visible(await batchReader.read(id), caller),
+    hasNews: (read) => isNews(read) || isFinal(read.batch.status),
   });
   answerPoll(res, deps, {
-    events: isNews(batch) ? [JSON.stringify(batch)] : [],
-    cursor: String(batch.version),
-    done: isFinal(batch.status),
-    isReset: isReset(last, batch.version),
+    events: isNews(state) ? [JSON.stringify(state.batch)] : [],
+    cursor: state.id,
+    done: isFinal(state.batch.status),
+    isReset: isUnknownTo(state, last),
   });
 }

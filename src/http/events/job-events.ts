@@ -1,13 +1,13 @@
 import type { Request, Response } from "express";
 import { JobcastError } from "../../errors.ts";
 import { isFinal } from "../../protocol/status.ts";
-import { hasSeenEnd, JobSubscriber } from "../../stream/job-subscriber.ts";
+import { hasHole, JobSubscriber } from "../../stream/job-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
 import { readForRequest, readPatiently } from "../../stream/patience.ts";
-import type { JobReplay } from "../../stream/ports.ts";
+import type { JobReader, JobReplay } from "../../stream/ports.ts";
 import { type Caller, callerOf, mayRead } from "../auth/caller.ts";
 import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
-import { isReset, type LastVersion, lastVersionOf } from "./last-version.ts";
+import { idOfLast, isUnknown, type LastVersion, lastVersionOf } from "./last-version.ts";
 import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
 
 /** `GET /v1/jobs/{id}/events`: one job, as SSE or as one long poll. */
@@ -38,16 +38,44 @@ async function stream(
   );
   visit.onLeave(hub.subscribe([`job:${jobId}`], subscriber));
   visit.onLeave(() => subscriber.leave());
-  const read = () => jobReader.read(jobId, last.after);
-  const replay = visible(await readForRequest(read, clientGone(res), onError), jobId, caller);
-  if (hasSeenEnd(replay, last.after)) {
+  const { replay, isReset } = await readForRequest(
+    () => readMissed(jobReader, jobId, last, caller),
+    clientGone(res),
+    onError,
+  );
+  if (!isReset && hasSeenEnd(replay, last.after)) {
     // An EventSource reconnects for ever unless it is told so (HTML, 9.2.1).
     res.status(204).end();
     visit.leave();
     return;
   }
-  const opened = await openStream(res, deps, visit, caller);
-  if (opened) subscriber.begin(opened, replay, isReset(last, replay.version));
+  const lastId = isReset ? undefined : idOfLast(last, replay.tagAfter);
+  const opened = await openStream(res, deps, visit, lastId);
+  if (!opened) return;
+  subscriber.begin(opened, replay, isReset);
+  opened.greet(registry.heartbeat());
+}
+
+/** Whether a client whose last version is `after` has seen the end: it gets 204 and stays away. */
+function hasSeenEnd({ version, status }: JobReplay, after: number | null): boolean {
+  return after === version && isFinal(status);
+}
+
+type Missed = { readonly replay: JobReplay; readonly isReset: boolean };
+
+/** What the client missed; or the present state, if its last id is no place to go on from. */
+async function readMissed(
+  jobReader: JobReader,
+  jobId: string,
+  last: LastVersion,
+  caller: Caller,
+): Promise<Missed> {
+  const replay = visible(await jobReader.read(jobId, last.after), jobId, caller);
+  const isReset =
+    isUnknown(last, replay.version, replay.tagAfter) ||
+    (last.after !== null && hasHole(replay, last.after));
+  if (!isReset || last.after === null) return { replay, isReset };
+  return { replay: visible(await jobReader.read(jobId, null), jobId, caller), isReset };
 }
 
 async function poll(
@@ -59,20 +87,20 @@ async function poll(
 ): Promise<void> {
   const { hub, jobReader, registry } = deps;
   const caller = callerOf(res);
-  const replay = await waitForNews({
+  const { replay, isReset } = await waitForNews({
     hub,
     topics: [`job:${jobId}`],
     waitMs: waitMsOf(req, caller),
     signal: AbortSignal.any([clientGone(res), registry.draining]),
-    read: async () => visible(await jobReader.read(jobId, last.after), jobId, caller),
-    hasNews: ({ events, status }) => events.length > 0 || isFinal(status),
+    read: () => readMissed(jobReader, jobId, last, caller),
+    hasNews: ({ replay: { events, status } }) => events.length > 0 || isFinal(status),
   });
-  const newest = replay.events.at(-1)?.version ?? last.after ?? replay.version;
+  const newest = replay.events.at(-1);
   answerPoll(res, deps, {
     events: replay.events.map(({ json }) => json),
-    cursor: String(newest),
-    done: newest === replay.version && isFinal(replay.status),
-    isReset: isReset(last, replay.version),
+    cursor: newest?.id ?? idOfLast(last, replay.tagAfter) ?? String(replay.version),
+    done: (newest?.version ?? replay.version) === replay.version && isFinal(replay.status),
+    isReset,
   });
 }
 

@@ -1,18 +1,41 @@
 import type { Request } from "express";
+import { formatEventId, parseEventId } from "../../protocol/event-id.ts";
 import { lastIdOf } from "./events-request.ts";
 
-/** The version that the client saw last; `after` is null on a first connect. */
-export type LastVersion = { readonly after: number | null; readonly isMalformed: boolean };
+/**
+ * The version that the client saw last, and the tag of its row unless somebody typed it; `after` is
+ * null on a first connect.
+ */
+export type LastVersion = {
+  readonly after: number | null;
+  readonly tag: string | undefined;
+  readonly isMalformed: boolean;
+};
 
 export function lastVersionOf(req: Request): LastVersion {
-  const id = lastIdOf(req);
-  if (id === undefined) return { after: null, isMalformed: false };
-  // 15 digits are below 2^53 and above every version.
-  if (!/^\d{1,15}$/.test(id)) return { after: null, isMalformed: true };
-  return { after: Number(id), isMalformed: false };
+  const text = lastIdOf(req);
+  const id = text === undefined ? undefined : parseEventId(text);
+  return {
+    after: id?.version ?? null,
+    tag: id?.tag,
+    isMalformed: text !== undefined && id === undefined,
+  };
 }
 
-/** Whether the client's last id means nothing here: malformed, or above the present version. */
-export function isReset({ after, isMalformed }: LastVersion, present: number): boolean {
-  return isMalformed || (after !== null && after > present);
+/**
+ * Whether the client's last id means nothing here: malformed, above the present version, or of a
+ * row that is not the one that has this version now.
+ * @param tag of the row that has it; null when there is none
+ */
+export function isUnknown(last: LastVersion, present: number, tag: string | null): boolean {
+  if (last.isMalformed) return true;
+  if (last.after === null) return false;
+  return last.after > present || (last.tag !== undefined && last.tag !== tag);
+}
+
+/** The id that a client has which came with this one. */
+export function idOfLast({ after, tag }: LastVersion, known: string | null): string | undefined {
+  if (after === null) return undefined;
+  const its = tag ?? known;
+  return its === null ? String(after) : formatEventId(after, its);
 }

@@ -46,12 +46,13 @@ async function stream(
   );
   visit.onLeave(hub.subscribe(topicsOf(scope), subscriber));
   visit.onLeave(() => subscriber.leave());
+  const lastId = lastIdOf(req);
   const opening = await readForRequest(
-    () => readOpening(scope, caller, lastIdOf(req), deps),
+    () => readOpening(scope, caller, lastId, deps),
     clientGone(res),
     onError,
   );
-  const opened = await openStream(res, deps, visit, caller);
+  const opened = await openStream(res, deps, visit, opening.isReset ? undefined : lastId);
   await opened?.run(() => subscriber.begin(opened, opening));
 }
 
@@ -117,7 +118,7 @@ async function readSince(
  * @throws {JobcastError} not_found when any job or batch that was named is not the caller's to see
  */
 async function checkVisible(scope: Scope, caller: Caller, deps: EventsDeps): Promise<void> {
-  if (scope.kind === "batch") visibleBatch(await deps.batchReader.read(scope.id), caller);
+  if (scope.kind === "batch") visibleBatch((await deps.batchReader.read(scope.id))?.batch, caller);
   if (scope.kind !== "jobs") return;
   const owners = await deps.findOwners(scope.jobIds, caller.ownerId);
   const isVisible = scope.jobIds.every((id) => {

@@ -5,7 +5,7 @@ import type { Hub } from "../../stream/hub.ts";
 import type { BatchReader, JobReader, ScopeReader } from "../../stream/ports.ts";
 import type { Place, StreamRegistry, Transport } from "../../stream/registry.ts";
 import { sendJson } from "../answers.ts";
-import type { Caller } from "../auth/caller.ts";
+import { callerOf } from "../auth/caller.ts";
 import { jsonArray } from "../job-links.ts";
 
 /** What the events routes work with. */
@@ -52,23 +52,27 @@ export class Visit {
   }
 }
 
-/** Begins the SSE response. Undefined when the client has gone meanwhile. */
+/**
+ * Begins the SSE response. Undefined when the client has gone meanwhile.
+ * @param lastId the id that the client came with, if it holds
+ */
 export async function openStream(
   res: Response,
   { registry, bufferBytes, onFailure }: EventsDeps,
   visit: Visit,
-  caller: Caller,
+  lastId: string | undefined,
 ): Promise<EventStream | undefined> {
   const stream = await EventStream.open(res, {
     bufferBytes,
     unsent: registry.unsent,
     retryMs: registry.retryMs(),
+    lastId,
     onCut: (reason) => registry.countCut(reason),
     onError: onFailure,
     onEvents: (kind, count) => registry.countEvents(kind, count),
     onClosed: () => visit.leave(),
   });
-  if (stream) visit.place.attend(stream, caller.expiresAt);
+  if (stream) visit.place.attend(stream, callerOf(res).expiresAt);
   else visit.leave();
   return stream;
 }

@@ -11,7 +11,7 @@ import { jobActionSchema } from "../../protocol/job.ts";
 import { batchPollSchema } from "../../protocol/poll-answer.ts";
 import { streamText } from "./event-text.ts";
 import { NO_CONTENT, resumeParameters, STREAM_PROBLEMS } from "./events.ts";
-import { BATCH, BATCH_EVENT, BATCH_ID, MESH_JOBS, MESHES, OWNER } from "./examples.ts";
+import { BATCH, BATCH_EVENT, BATCH_ID, eventIdOf, MESH_JOBS, MESHES, OWNER } from "./examples.ts";
 import { BATCH_JOB_FIELDS } from "./job-schemas.ts";
 import { idempotencyKey } from "./jobs.ts";
 import { json, type Resource } from "./operation.ts";
@@ -141,18 +141,20 @@ export const batches: Resource = {
       description:
         "The newest state whenever one of the jobs changed. States that come faster than they are read are skipped. When all jobs have ended, so does the stream.",
       access: "stream",
-      parameters: [batchId, ...resumeParameters("2")],
+      parameters: [batchId, ...resumeParameters(eventIdOf(2))],
       answers: {
         200: {
           description: "States of the batch, as a stream or as the answer to a poll.",
           content: {
             "text/event-stream": {
               schema: z.string(),
-              examples: { stream: streamText([{ event: "batch", id: "2", data: BATCH_EVENT }]) },
+              examples: {
+                stream: streamText([{ event: "batch", id: eventIdOf(2), data: BATCH_EVENT }]),
+              },
             },
             "application/json": {
               schema: batchPollSchema,
-              examples: { poll: { events: [BATCH_EVENT], cursor: "2", done: false } },
+              examples: { poll: { events: [BATCH_EVENT], cursor: eventIdOf(2), done: false } },
             },
           },
         },

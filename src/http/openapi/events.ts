@@ -4,14 +4,18 @@ import { jobIdSchema } from "../../protocol/job.ts";
 import { statusPollSchema } from "../../protocol/poll-answer.ts";
 import { MAX_NAMED_JOBS, waitSchema } from "../events/events-request.ts";
 import { streamText } from "./event-text.ts";
-import { CURSOR, EVENTS, JOB_ID } from "./examples.ts";
+import { CURSOR, EVENTS, eventIdOf, JOB_ID } from "./examples.ts";
 import type { Answer, Operation, Resource } from "./operation.ts";
 import { header, type ParameterText, pathId, queryOf } from "./parameters.ts";
 import { describe } from "./schemas.ts";
 
 const [, rendering, enlarging] = EVENTS;
 
-const PING = { event: "ping", data: { at: "2026-07-28T09:30:27.412Z" } };
+const pingAfter = (id: string) => ({
+  event: "ping",
+  id,
+  data: { at: "2026-07-28T09:30:27.412Z" },
+});
 
 /** The parameters of whatever streams: where to go on, and how long a poll waits. */
 export function resumeParameters(lastId: string) {
@@ -65,8 +69,8 @@ export const events: Resource = {
 | \`batch\` | yes | \`BatchEvent\` | the newest state of a batch |
 | \`reset\` | yes | the state, or \`Reset\` over many jobs | your last id means nothing here: start over from the present state |
 | \`ready\` | yes | \`Ready\` | over many jobs: nothing to tell yet, and the place to come back to |
-| \`ping\` | no | \`Ping\` | the heartbeat, every 15 seconds |
-| \`close\` | no | \`Close\` | the server ends the stream before its job has ended |
+| \`ping\` | the last again | \`Ping\` | the heartbeat, every 8 seconds |
+| \`close\` | the last again | \`Close\` | the server ends the stream before its job has ended |
 
 Listen with \`addEventListener("status", ...)\`: named events do not reach \`onmessage\`. A client that leaves too much unread is cut and resumes by its last id. A stream ends when the token that opened it expires.`,
   schemas: [
@@ -95,7 +99,7 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
       description:
         "Without a last id the present state, then live; with one, every version above it, then live; 0 is the whole history. When the job has ended the stream sends what is missing and ends.",
       access: "stream",
-      parameters: [pathId("id", "The job.", JOB_ID), ...resumeParameters("1")],
+      parameters: [pathId("id", "The job.", JOB_ID), ...resumeParameters(eventIdOf(1))],
       answers: {
         200: {
           description: "The job's versions, as a stream or as the answer to a poll.",
@@ -106,16 +110,18 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
                 stream: streamText([
                   ...[rendering, enlarging].map((data) => ({
                     event: "status",
-                    id: String(data.version),
+                    id: eventIdOf(data.version),
                     data,
                   })),
-                  PING,
+                  pingAfter(eventIdOf(3)),
                 ]),
               },
             },
             "application/json": {
               schema: statusPollSchema,
-              examples: { poll: { events: [rendering, enlarging], cursor: "3", done: false } },
+              examples: {
+                poll: { events: [rendering, enlarging], cursor: eventIdOf(3), done: false },
+              },
             },
           },
         },
@@ -151,7 +157,10 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
             "text/event-stream": {
               schema: z.string(),
               examples: {
-                stream: streamText([{ event: "status", id: CURSOR, data: enlarging }, PING]),
+                stream: streamText([
+                  { event: "status", id: CURSOR, data: enlarging },
+                  pingAfter(CURSOR),
+                ]),
               },
             },
             "application/json": {

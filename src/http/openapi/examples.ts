@@ -1,5 +1,6 @@
 import type { Batch, BatchResource } from "../../protocol/batch.ts";
 import type { StatusEvent } from "../../protocol/event.ts";
+import { formatEventId } from "../../protocol/event-id.ts";
 import type { CreatedJob, Job } from "../../protocol/job.ts";
 
 /*
@@ -11,6 +12,9 @@ export const OWNER = "alice";
 export const JOB_ID = "01984f2e-6a10-7b3c-9d52-4e8f1c0a7b61";
 export const EXPORT_ID = "01984f2e-91c4-7e07-8a3f-2b6d5c9e0f14";
 export const BATCH_ID = "01984f2f-0b7e-7d18-b6c4-93a1e5f28d70";
+/** Of streams of one job or batch. */
+export const eventIdOf = (version: number) => formatEventId(version, "0f9d21");
+
 /** Of streams over many jobs: opaque. */
 export const CURSOR = "k3v9-1f4.2";
 
