@@ -2,32 +2,58 @@ import type { ScopeWalk } from "./scope.ts";
 import { isBound, type Snapshot } from "./snapshot.ts";
 
 /** Longer, or with other bytes, a Last-Event-ID costs browsers a CORS preflight (Fetch, 2.2.2). */
-const MAX_LENGTH = 64;
+const EVENT_LENGTH = 64;
+
+/**
+ * Of a long poll's cursor, which goes into a URL: no proxy minds this much, and a thousand
+ * transactions in flight fit.
+ */
+export const POLL_LENGTH = 2_048;
 
 /**
  * The id of an event on a stream over many jobs: the feed's snapshot, as
- * `<epoch>-<xmin>.<xmax - xmin>.<xip - xmin>...` in base 36. The epoch names the database, since
- * a snapshot means nothing to another one.
+ * `<epoch>-<xmin>.<xmax - xmin>.<xip - xmin>.<xip - the xip before>...` in base 36. The epoch names
+ * the database, since a snapshot means nothing to another one.
  *
- * Too many transactions in flight to fit: everything from xmin on counts as unseen, which can
- * repeat a change but cannot miss one.
+ * Of too many transactions in flight those that fit are kept, and what began with the next one or
+ * later counts as unseen: that can repeat a few changes, and cannot miss one.
  */
-export function formatCursor(epoch: string, snapshot: Snapshot): string {
+export function formatCursor(
+  epoch: string,
+  snapshot: Snapshot,
+  maxLength: number = EVENT_LENGTH,
+): string {
+  const whole = write(epoch, snapshot);
+  if (whole.length <= maxLength) return whole;
   const { xmin, xmax, xip } = snapshot;
-  const parts = [xmin, xmax - xmin, ...xip.map((xid) => xid - xmin)];
-  const cursor = `${epoch}-${parts.map((part) => part.toString(36)).join(".")}`;
-  return cursor.length <= MAX_LENGTH ? cursor : `${epoch}-${xmin.toString(36)}.0`;
+  let length = write(epoch, { xmin, xmax, xip: [] }).length;
+  const end = xip.findIndex((xid, index) => {
+    length += 1 + (xid - (xip[index - 1] ?? xmin)).toString(36).length;
+    return length > maxLength;
+  });
+  return write(epoch, { xmin, xmax: xip[end] ?? xmax, xip: xip.slice(0, end) });
+}
+
+function write(epoch: string, { xmin, xmax, xip }: Snapshot): string {
+  const steps = xip.map((xid, index) => xid - (xip[index - 1] ?? xmin));
+  const parts = [xmin, xmax - xmin, ...steps];
+  return `${epoch}-${parts.map((part) => part.toString(36)).join(".")}`;
 }
 
 /** The snapshot that a cursor stands for; undefined when it is malformed or of another epoch. */
 export function parseCursor(epoch: string, cursor: string): Snapshot | undefined {
-  if (cursor.length > MAX_LENGTH || !/^[0-9a-z]+-[0-9a-z]+(\.[0-9a-z]+)+$/.test(cursor)) return;
+  if (cursor.length > POLL_LENGTH || !/^[0-9a-z]+-[0-9a-z]+(\.[0-9a-z]+)+$/.test(cursor)) return;
   const [itsEpoch, snapshot = ""] = cursor.split("-");
   if (itsEpoch !== epoch) return;
-  const [xmin = 0, width = 0, ...xip] = snapshot
+  const [xmin = 0, width = 0, ...steps] = snapshot
     .split(".")
     .map((part) => Number.parseInt(part, 36));
-  const parsed = { xmin, xmax: xmin + width, xip: xip.map((offset) => xmin + offset) };
+  let last = xmin;
+  const xip = steps.map((step) => {
+    last += step;
+    return last;
+  });
+  const parsed = { xmin, xmax: xmin + width, xip };
   return isSnapshot(parsed) ? parsed : undefined;
 }
 
@@ -47,8 +73,8 @@ const MOMENT =
 const LAST_YEAR = 294_275;
 const LAST_YEAR_BC = 4_713;
 
-/** No walk of ours is longer. */
-const MAX_WALK_LENGTH = 400;
+/** No walk of ours is longer: two snapshots and a position. */
+const MAX_WALK_LENGTH = 2 * POLL_LENGTH + 300;
 
 /** Stands for the snapshot of who had seen nothing before. */
 const NOTHING = "0";
@@ -58,8 +84,8 @@ const NOTHING = "0";
  * `<snapshot>-<snapshot of before>-<position>`, the position in hexadecimal.
  */
 export function formatWalk(epoch: string, { snapshot, since, after }: ScopeWalk): string {
-  const before = since ? formatCursor(epoch, since).slice(epoch.length + 1) : NOTHING;
-  return `${formatCursor(epoch, snapshot)}-${before}-${toHex(after.join("|"))}`;
+  const before = since ? formatCursor(epoch, since, POLL_LENGTH).slice(epoch.length + 1) : NOTHING;
+  return `${formatCursor(epoch, snapshot, POLL_LENGTH)}-${before}-${toHex(after.join("|"))}`;
 }
 
 /** Undefined when it is malformed, of another epoch, or no cut answer's cursor. */

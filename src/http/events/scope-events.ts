@@ -1,6 +1,13 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Request, Response } from "express";
 import { JobcastError } from "../../errors.ts";
-import { formatCursor, formatWalk, parseCursor, parseWalk } from "../../protocol/cursor.ts";
+import {
+  formatCursor,
+  formatWalk,
+  POLL_LENGTH,
+  parseCursor,
+  parseWalk,
+} from "../../protocol/cursor.ts";
 import type { Scope } from "../../protocol/scope.ts";
 import type { Snapshot } from "../../protocol/snapshot.ts";
 import { topicsOf } from "../../stream/hub.ts";
@@ -11,6 +18,9 @@ import { type Caller, callerOf, mayRead } from "../auth/caller.ts";
 import { visibleBatch } from "./batch-events.ts";
 import { clientGone, lastIdOf, NOT_FOUND, scopeOf, waitMsOf } from "./events-request.ts";
 import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
+
+/** How often a long poll is answered at most whose cursor says less than its answer. */
+const REPEATS_MS = 1_000;
 
 /** `GET /v1/events`: many jobs on one connection, as SSE or as one long poll. */
 export async function scopeEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
@@ -73,12 +83,20 @@ async function poll(req: Request, res: Response, deps: EventsDeps, scope: Scope)
   });
   const { changes, snapshot, next } = page;
   const epoch = deps.epoch();
+  const cursor = formatCursor(epoch, snapshot, POLL_LENGTH);
+  // What does not fit into it is told again, which is not to happen all day long.
+  if (parseCursor(epoch, cursor)?.xmax !== snapshot.xmax) await pause(deps.registry.draining);
   answerPoll(res, deps, {
     events: changes.map(({ json }) => json),
-    cursor: next ? formatWalk(epoch, next) : formatCursor(epoch, snapshot),
+    cursor: next ? formatWalk(epoch, next) : cursor,
     done: false,
     isReset,
   });
+}
+
+/** @param signal ends it */
+async function pause(signal: AbortSignal): Promise<void> {
+  await delay(REPEATS_MS, undefined, { signal }).catch(() => undefined);
 }
 
 /** What was missed since the client's last id, or the present states. */
