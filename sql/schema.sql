@@ -121,6 +121,24 @@ CREATE TRIGGER _100_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON jobcast.c
 CREATE TRIGGER _200_move_accounts AFTER INSERT ON jobcast.credit_transactions REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_credit_transactions__move_accounts();
 comment on table jobcast.credit_transactions is 'The ledger: signed amounts, append-only. It outlives the jobs that it names.';
 
+create table jobcast.deletions (
+  job_id uuid not null,
+  version bigint not null,
+  status text not null,
+  owner_id text not null,
+  batch_id uuid,
+  xid xid8 not null default pg_current_xact_id(),
+  occurred_at timestamp with time zone not null default clock_timestamp(),
+  constraint deletions_pkey PRIMARY KEY (xid, job_id)
+);
+CREATE INDEX deletions_by_time ON jobcast.deletions USING btree (occurred_at);
+CREATE TRIGGER _050_refuse_strangers BEFORE DELETE OR UPDATE ON jobcast.deletions FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.deletions FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
+CREATE TRIGGER _900_ring AFTER INSERT ON jobcast.deletions REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__ring();
+comment on column jobcast.deletions.status is 'The last that the job had.';
+comment on column jobcast.deletions.version is 'The one after the last that the job had.';
+comment on table jobcast.deletions is 'Append-only: one row for each job that was deleted, and removed after a while.';
+
 create table jobcast.job_types (
   type text not null,
   timeout_seconds integer,
@@ -188,6 +206,7 @@ CREATE TRIGGER _100_on_update BEFORE UPDATE ON jobcast.jobs FOR EACH ROW EXECUTE
 CREATE TRIGGER _200_assert_limits BEFORE INSERT OR UPDATE OF title, params, metadata ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__assert_limits();
 CREATE TRIGGER _500_append_history_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
 CREATE TRIGGER _500_append_history_on_update AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
+CREATE TRIGGER _500_note_deletions AFTER DELETE ON jobcast.jobs REFERENCING OLD TABLE AS before FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__note_deletions();
 CREATE TRIGGER _550_note_batch_changes_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__note_batch_changes();
 CREATE TRIGGER _550_note_batch_changes_on_update AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__note_batch_changes();
 CREATE TRIGGER _600_charge AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__charge();
@@ -237,7 +256,7 @@ create table jobcast.status_history (
 CREATE INDEX status_history_by_xid ON jobcast.status_history USING btree (xid);
 CREATE TRIGGER _050_refuse_strangers BEFORE DELETE OR UPDATE ON jobcast.status_history FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.status_history FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
-CREATE TRIGGER _900_ring AFTER INSERT ON jobcast.status_history REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_status_history__ring();
+CREATE TRIGGER _900_ring AFTER INSERT ON jobcast.status_history REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__ring();
 comment on column jobcast.status_history.bytes is 'Of stage, message, counts, result and error as text, so that readers can stop in time; null in old rows.';
 comment on column jobcast.status_history.xid is 'The writing transaction. New to a reader means: not visible in the snapshot of its last read.';
 comment on table jobcast.status_history is 'Append-only: one row a version. Streams are read from here and from nowhere else.';
@@ -959,6 +978,35 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION jobcast.tg__ring()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_is_owner boolean;
+begin
+  select pg_has_role(c.relowner, 'USAGE') into v_is_owner
+    from pg_class c where c.oid = tg_relid and exists (select from inserted);
+  if v_is_owner is null then
+    return null; -- nothing was inserted
+  elsif not v_is_owner then
+    raise exception '% may not write history: a change of the job does', current_user using errcode = '42501';
+  end if;
+  -- A commit with a notification takes a lock for the whole cluster and holds it across the
+  -- WAL flush, so ring only when a listener waits for the bell. The exclusive try succeeds only
+  -- when none does. Two writers who collide here ring once too often, which is harmless. Taken
+  -- and given back in one expression: a statement cancelled in between would keep the lock for
+  -- as long as its session lives.
+  if not (
+    pg_try_advisory_lock(jobcast.bell_lock()) and pg_advisory_unlock(jobcast.bell_lock())
+  ) then
+    perform pg_notify('jobcast', '');
+  end if;
+  return null;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION jobcast.tg_batch_changes__settle()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1035,6 +1083,7 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__append_history()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
 AS $function$
 begin
   if tg_relid <> 'jobcast.jobs'::regclass then
@@ -1112,6 +1161,7 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__note_batch_changes()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
 AS $function$
 begin
   if tg_relid <> 'jobcast.jobs'::regclass then
@@ -1165,6 +1215,26 @@ begin
 end
 $function$;
 revoke EXECUTE on function jobcast.tg_jobs__note_batch_changes() from public;
+
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__note_deletions()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tg_relid <> 'jobcast.jobs'::regclass then
+    raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
+  end if;
+  -- A job may be made again under its old id, and be deleted again.
+  insert into jobcast.deletions as d (job_id, version, status, owner_id, batch_id)
+  select b.id, b.version + 1, b.status, b.owner_id, b.batch_id
+  from before b
+  on conflict (xid, job_id) do update set version = greatest(d.version, excluded.version);
+  return null;
+end
+$function$;
+revoke EXECUTE on function jobcast.tg_jobs__note_deletions() from public;
 
 CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_delete()
  RETURNS trigger
@@ -1342,6 +1412,7 @@ CREATE OR REPLACE FUNCTION jobcast.tg_jobs__settle()
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_nestloop TO 'off'
 AS $function$
 begin
   if tg_relid <> 'jobcast.jobs'::regclass then
@@ -1370,35 +1441,6 @@ end
 $function$;
 revoke EXECUTE on function jobcast.tg_jobs__settle() from public;
 comment on function jobcast.tg_jobs__settle() is 'Refunds what failed, was cancelled or timed out, whoever ended it, and charges a retry again or refuses it.';
-
-CREATE OR REPLACE FUNCTION jobcast.tg_status_history__ring()
- RETURNS trigger
- LANGUAGE plpgsql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  v_is_owner boolean;
-begin
-  select pg_has_role(c.relowner, 'USAGE') into v_is_owner
-    from pg_class c where c.oid = tg_relid and exists (select from inserted);
-  if v_is_owner is null then
-    return null; -- nothing was inserted
-  elsif not v_is_owner then
-    raise exception '% may not write history: a change of the job does', current_user using errcode = '42501';
-  end if;
-  -- A commit with a notification takes a lock for the whole cluster and holds it across the
-  -- WAL flush, so ring only when a listener waits for the bell. The exclusive try succeeds only
-  -- when none does. Two writers who collide here ring once too often, which is harmless. Taken
-  -- and given back in one expression: a statement cancelled in between would keep the lock for
-  -- as long as its session lives.
-  if not (
-    pg_try_advisory_lock(jobcast.bell_lock()) and pg_advisory_unlock(jobcast.bell_lock())
-  ) then
-    perform pg_notify('jobcast', '');
-  end if;
-  return null;
-end
-$function$;
 
 CREATE OR REPLACE FUNCTION jobcast.update_job(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, source text DEFAULT NULL::text)
  RETURNS jobcast.jobs

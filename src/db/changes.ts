@@ -1,4 +1,4 @@
-import type { Change, News } from "../protocol/event.ts";
+import { type Change, deletedJson, type News } from "../protocol/event.ts";
 import { formatEventId } from "../protocol/event-id.ts";
 import { nextXid, type Snapshot } from "../protocol/snapshot.ts";
 import type { Status } from "../protocol/status.ts";
@@ -99,22 +99,61 @@ export function changeColumns(isCareful = false): string {
   );
   return `h.job_id, h.version, h.attempt, h.status, h.progress, h.counts,
     h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, ${tagOf("h.occurred_at")} as tag, j.owner_id, j.batch_id,
-    ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}`;
+    ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}, 'status' as kind`;
+}
+
+/** The same columns of `jobcast.deletions d`. */
+export const DELETION_COLUMNS = `d.job_id, d.version, 0 as attempt, d.status, 0::float8 as progress,
+  null::jsonb as counts, null::integer as estimated_seconds_remaining, '' as source, d.xid,
+  d.occurred_at, ${tagOf("d.occurred_at")} as tag, d.owner_id, d.batch_id, 0 as bytes, true as is_counted,
+  ${VALUES.map((name) => `null::${name === "result" || name === "error" ? "jsonb" : "text"} as ${name}`)},
+  'deleted' as kind`;
+
+/**
+ * Rows of a table that the snapshot in parameter `$n` did not see; an index on xid finds them. Ids
+ * that this cluster has not given out yet came with a restore, and would be new for ever.
+ */
+export function notVisibleIn(parameter: string, table = "h"): string {
+  return `(${beganAfter(parameter, table)} or ${wasOpenIn(parameter, table)})
+    and ${table}.xid < pg_snapshot_xmax(pg_current_snapshot())`;
+}
+
+function beganAfter(parameter: string, table: string): string {
+  return `${table}.xid >= pg_snapshot_xmax(${parameter}::pg_snapshot)`;
+}
+
+function wasOpenIn(parameter: string, table: string): string {
+  return `${table}.xid = any (array(select pg_snapshot_xip(${parameter}::pg_snapshot)))`;
 }
 
 /**
- * Rows of status_history that the snapshot in parameter `$n` did not see; an index on xid finds them.
- * Ids that this cluster has not given out yet came with a restore, and would be new for ever.
+ * Everything that the snapshot in parameter `$n` did not see, of all jobs, each job's versions
+ * ascending. Whatever the statistics say (after an import in one transaction they say that a
+ * transaction writes everything), the rows are found by the index on xid: each condition by itself,
+ * in a query that no order and no limit tempts to walk another index. OFFSET keeps the planner from
+ * a join for which it would read all jobs.
  */
-export function notVisibleIn(parameter: string): string {
-  return `(h.xid >= pg_snapshot_xmax(${parameter}::pg_snapshot)
-    or h.xid = any (array(select pg_snapshot_xip(${parameter}::pg_snapshot))))
-    and h.xid < pg_snapshot_xmax(pg_current_snapshot())`;
+export function newChanges(parameter: string, isCareful: boolean): string {
+  return `
+    with fresh as materialized (
+      ${FROM_HISTORY} where ${beganAfter(parameter, "h")}
+        and h.xid < pg_snapshot_xmax(pg_current_snapshot())
+      union all
+      ${FROM_HISTORY} where ${wasOpenIn(parameter, "h")}
+    )
+    select ${changeColumns(isCareful)}
+    from fresh h
+    cross join lateral (select owner_id, batch_id from jobcast.jobs where id = h.job_id offset 0) j
+    union all
+    select ${DELETION_COLUMNS} from jobcast.deletions d where ${notVisibleIn(parameter, "d")}
+    order by job_id, version`;
 }
 
 /** The newest transaction whose rows a statement sees; null when there are none. */
-export const NEWEST_XID =
-  "(select n.xid from jobcast.status_history n order by n.xid desc limit 1)";
+export const NEWEST_XID = `greatest(
+  (select n.xid from jobcast.status_history n order by n.xid desc limit 1),
+  (select n.xid from jobcast.deletions n order by n.xid desc limit 1)
+)`;
 
 /**
  * The snapshot as far as the history goes: the same for every row that it could see, but without
@@ -138,6 +177,7 @@ export type ChangeRow = {
   readonly counts: string | null;
   readonly result: string | null;
   readonly error: string | null;
+  readonly kind: Change["kind"];
   readonly estimated_seconds_remaining: number | null;
   readonly source: string;
   readonly xid: number;
@@ -166,12 +206,14 @@ export function isWhole({ bytes }: ChangeRow): boolean {
 
 /** @param row with its values */
 export function toChange(row: ChangeRow): Change {
+  if (row.kind === "deleted") return { ...toNews(row), json: deletedJson(row.job_id, row.version) };
   return { ...toNews(row), json: `{${eventMembers(row)}${omission(row.omitted)}}` };
 }
 
 /** What is known of a change without its values. */
 export function toNews(row: ChangeRow): News {
   return {
+    kind: row.kind,
     jobId: row.job_id,
     version: row.version,
     id: formatEventId(row.version, row.tag),
@@ -185,7 +227,7 @@ export function toNews(row: ChangeRow): News {
 
 /** What an event and a job have in common, as the members of a JSON object. */
 export function eventMembers(
-  row: Omit<ChangeRow, "xid" | "tag" | "owner_id" | "bytes" | "is_counted">,
+  row: Omit<ChangeRow, "xid" | "tag" | "kind" | "owner_id" | "bytes" | "is_counted">,
 ): string {
   const { job_id, version, attempt, counts, result, error, batch_id } = row;
   return (

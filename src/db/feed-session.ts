@@ -2,11 +2,10 @@ import type { News } from "../protocol/event.ts";
 import { formatSnapshot, parseSnapshot, type Snapshot } from "../protocol/snapshot.ts";
 import {
   type ChangeRow,
-  changeColumns,
   hasChange,
   type MaybeChangeRow,
   NEWEST_XID,
-  notVisibleIn,
+  newChanges,
   upTo,
 } from "./changes.ts";
 import { DatabaseClient } from "./client.ts";
@@ -60,22 +59,12 @@ export type FeedSessionOptions = NewsOptions & {
   readonly signal: AbortSignal;
 };
 
-/** OFFSET keeps the planner from a join for which it would read all jobs, a page being many rows. */
-function newChanges(isCareful: boolean): string {
-  return `
-    select ${changeColumns(isCareful)}
-    from jobcast.status_history h
-    cross join lateral (select owner_id, batch_id from jobcast.jobs where id = h.job_id offset 0) j
-    where ${notVisibleIn("$1")}
-    order by h.job_id, h.version`;
-}
-
 /** The statement's own snapshot comes with its rows, also when there are none. */
 function readLive(isCareful: boolean): string {
   return `
     select s.snapshot, c.*
     from (select pg_current_snapshot()::text as snapshot) s
-    left join lateral (${newChanges(isCareful)} limit ${PAGE + 1}) c on true`;
+    left join lateral (${newChanges("$1", isCareful)} limit ${PAGE + 1}) c on true`;
 }
 
 /** Opens the session that the feed reads with. */
@@ -181,7 +170,7 @@ async function* catchUp(
       await client.send<{ snapshot: string }>("select pg_current_snapshot()::text as snapshot"),
     );
     await client.send(
-      `declare changes no scroll cursor for ${newChanges(isCareful)}`,
+      `declare changes no scroll cursor for ${newChanges("$1", isCareful)}`,
       [formatSnapshot(since)],
       CATCH_UP_MS,
     );

@@ -6,6 +6,7 @@ import { CLIENT_BYTES, readFirstGroup, withCare } from "./change-values.ts";
 import {
   type ChangeRow,
   changeColumns,
+  DELETION_COLUMNS,
   hasChange,
   type MaybeChangeRow,
   NEWEST_XID,
@@ -34,6 +35,13 @@ const CONDITIONS: Readonly<Record<Scope["kind"], string>> = {
   jobs: "j.id = any ($1::uuid[])",
   owner: "j.owner_id = $1",
   batch: "j.batch_id = $1::uuid",
+};
+
+/** The same of `jobcast.deletions d`. */
+const OF_DELETIONS: Readonly<Record<Scope["kind"], string>> = {
+  jobs: "d.job_id = any ($1::uuid[])",
+  owner: "d.owner_id = $1",
+  batch: "d.batch_id = $1::uuid",
 };
 
 const STATES = "created_at desc, id desc";
@@ -78,7 +86,8 @@ export function createScopeReader(lane: Lane) {
       );
       const [first] = rows;
       const isFuture = since.xmax > parseSnapshot(first?.snapshot ?? "").xmax;
-      if (isFuture || (first?.missed ?? 0) > MAX_MISSED) return undefined;
+      const missed = Math.max(0, ...rows.map((row) => row.missed));
+      if (isFuture || missed > MAX_MISSED) return undefined;
       return toPage(rows.filter(hasChange), { snapshot: seenBy(rows), since }, query);
     },
 
@@ -161,7 +170,11 @@ function missedChanges(scope: Scope, isCareful: boolean): string {
       limit ${MAX_MISSED + 1}
     ) m
     join jobcast.status_history h on h.job_id = m.job_id and h.version = m.version
-    join jobcast.jobs j on j.id = m.job_id`;
+    join jobcast.jobs j on j.id = m.job_id
+    union all
+    select ${DELETION_COLUMNS}, null, null, 0
+    from jobcast.deletions d
+    where ${OF_DELETIONS[scope.kind]} and ${notVisibleIn("$2", "d")}`;
 }
 
 /** Of the changes since the snapshot in $5 those that the one in $2 saw, behind $3 and $4. */
@@ -171,7 +184,13 @@ function laterChanges(scope: Scope, isCareful: boolean): string {
     from jobcast.status_history h join jobcast.jobs j on j.id = h.job_id
     where ${CONDITIONS[scope.kind]} and ${notVisibleIn("$5")}
       and pg_visible_in_snapshot(h.xid, $2::pg_snapshot)
-      and (h.job_id, h.version) > ($3::uuid, $4::bigint)`;
+      and (h.job_id, h.version) > ($3::uuid, $4::bigint)
+    union all
+    select ${DELETION_COLUMNS}, null, null
+    from jobcast.deletions d
+    where ${OF_DELETIONS[scope.kind]} and ${notVisibleIn("$5", "d")}
+      and pg_visible_in_snapshot(d.xid, $2::pg_snapshot)
+      and (d.job_id, d.version) > ($3::uuid, $4::bigint)`;
 }
 
 /** The snapshot comes with the rows that it saw, also when there are none. */

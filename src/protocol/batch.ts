@@ -28,6 +28,14 @@ export const batchSchema = z.object({
 
 export type Batch = z.infer<typeof batchSchema>;
 
+/** That a batch is no more: the last that is told on a stream of it. */
+export const deletedBatchSchema = z.object({ batchId: z.guid(), deleted: z.literal(true) });
+
+/** A DeletedBatchEvent as JSON. */
+export function deletedBatchJson(batchId: string): string {
+  return JSON.stringify({ batchId, deleted: true } satisfies z.infer<typeof deletedBatchSchema>);
+}
+
 /** A batch as it is served. The links are absolute when the server knows its public URL. */
 export const batchResourceSchema = batchSchema.extend({
   links: z.object({ self: z.string(), events: z.string(), jobs: z.string() }),

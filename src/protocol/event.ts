@@ -52,8 +52,25 @@ export type EventText = {
   readonly json: string;
 };
 
+/**
+ * That a job is no more: the last that is told of it, on whichever stream. Its version is the one
+ * after the last that the job had, so that one rule tells what was told already.
+ */
+export const deletedSchema = z.object({
+  jobId: z.guid(),
+  version: z.int().min(1),
+  deleted: z.literal(true),
+});
+
+/** A DeletedEvent as JSON. */
+export function deletedJson(jobId: string, version: number): string {
+  return JSON.stringify({ jobId, version, deleted: true } satisfies z.infer<typeof deletedSchema>);
+}
+
 /** One row of the history: an event, whose it is, and the transaction that wrote it. */
 export type Change = EventText & {
+  /** The type of the event: a version of a job, or that the job was deleted. */
+  readonly kind: "status" | "deleted";
   readonly ownerId: string;
   readonly batchId: string | null;
   readonly xid: number;

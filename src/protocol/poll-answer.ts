@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { batchSchema } from "./batch.ts";
-import { statusEventSchema } from "./event.ts";
+import { deletedSchema, statusEventSchema } from "./event.ts";
 
 function pollAnswerSchema<Event extends z.ZodType>(event: Event) {
   return z.object({
@@ -15,7 +15,7 @@ function pollAnswerSchema<Event extends z.ZodType>(event: Event) {
 }
 
 /** The answer to a long poll of one job, or of many. */
-export const statusPollSchema = pollAnswerSchema(statusEventSchema);
+export const statusPollSchema = pollAnswerSchema(z.union([statusEventSchema, deletedSchema]));
 
 /** The answer to a long poll of a batch: its newest state, or nothing. */
 export const batchPollSchema = pollAnswerSchema(batchSchema);

@@ -1,3 +1,4 @@
+import { deletedBatchJson } from "../protocol/batch.ts";
 import { isFinal } from "../protocol/status.ts";
 import type { EventKind, EventStream } from "./event-stream.ts";
 import { eventFrame } from "./frames.ts";
@@ -12,13 +13,15 @@ type PatientRead = (isWanted: () => boolean) => Promise<BatchState | undefined>;
  * States that come faster than they are read are skipped: a batch has no history to be complete.
  */
 export class BatchSubscriber implements Subscriber {
+  readonly #batchId: string;
   readonly #read: PatientRead;
   #stream: EventStream | undefined;
   #sent = 0;
   #isStale = false;
   #isReading = false;
 
-  constructor(read: PatientRead) {
+  constructor(batchId: string, read: PatientRead) {
+    this.#batchId = batchId;
     this.#read = read;
   }
 
@@ -50,7 +53,10 @@ export class BatchSubscriber implements Subscriber {
       this.#isStale = false;
       const state = await this.#read(() => stream.isOpen);
       if (state) this.#take(stream, state, "batch", "live");
-      else stream.end(); // the batch is gone
+      else {
+        stream.send([eventFrame("deleted", deletedBatchJson(this.#batchId))]);
+        stream.end();
+      }
     }
     this.#isReading = false;
   }

@@ -124,17 +124,17 @@ export class OutgoingChange {
 
   /** For a stream of one job. Undefined: who wants it reads it. */
   get jobFrame(): Frame | undefined {
-    const { id, json } = this.change;
+    const { kind, id, json } = this.change;
     if (json === undefined) return undefined;
-    this.#jobFrame ??= eventFrame("status", json, id);
+    this.#jobFrame ??= eventFrame(kind, json, id);
     return this.#jobFrame;
   }
 
   /** For streams over many jobs, whose id is the reader's own cursor: none here. */
   get sharedFrame(): Frame | undefined {
-    const { json } = this.change;
+    const { kind, json } = this.change;
     if (json === undefined) return undefined;
-    this.#sharedFrame ??= eventFrame("status", json);
+    this.#sharedFrame ??= eventFrame(kind, json);
     return this.#sharedFrame;
   }
 }

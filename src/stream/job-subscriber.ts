@@ -1,4 +1,4 @@
-import type { EventText } from "../protocol/event.ts";
+import { deletedJson, type EventText } from "../protocol/event.ts";
 import { isFinal } from "../protocol/status.ts";
 import type { Allowance } from "./allowance.ts";
 import type { EventStream } from "./event-stream.ts";
@@ -23,6 +23,7 @@ type PatientRead = (
  * subscribing and reading is either in what was read or parked. Versions tell which.
  */
 export class JobSubscriber implements Subscriber {
+  readonly #jobId: string;
   readonly #read: PatientRead;
   readonly #parked: Parked;
   #stream: EventStream | undefined;
@@ -32,7 +33,8 @@ export class JobSubscriber implements Subscriber {
   #frames: Frame[] = [];
   #isEnding = false;
 
-  constructor(read: PatientRead, parking: Allowance) {
+  constructor(jobId: string, read: PatientRead, parking: Allowance) {
+    this.#jobId = jobId;
     this.#read = read;
     this.#parked = new Parked(parking);
   }
@@ -115,7 +117,10 @@ export class JobSubscriber implements Subscriber {
       replay = await this.#read(null, isWanted);
       if (replay) this.#startOver(replay);
     } else if (replay) this.#take(replay);
-    if (!replay) stream.end(); // the job is gone
+    if (!replay) {
+      stream.send([eventFrame("deleted", deletedJson(this.#jobId, this.#sent + 1))]);
+      stream.end();
+    }
     return replay?.version;
   }
 

@@ -162,7 +162,7 @@ export class ScopeSubscriber implements Subscriber {
       const changes: Change[] = last ? [last] : [];
       changes.push(...page.changes.filter(isNew));
       last = changes.pop();
-      const frames = changes.map(({ json }) => eventFrame("status", json));
+      const frames = changes.map(({ kind, json }) => eventFrame(kind, json));
       await stream.sendPaced(kept ? [kept, ...frames] : frames, frames.length);
       kept = undefined;
       if (!stream.isOpen) return false;
@@ -171,7 +171,7 @@ export class ScopeSubscriber implements Subscriber {
       if (!page) return false;
     }
     if (last) {
-      stream.send([eventFrame("status", last.json, cursor)], { events: 1, kind: "replayed" });
+      stream.send([eventFrame(last.kind, last.json, cursor)], { events: 1, kind: "replayed" });
     }
     // Nothing to tell yet, but a client without an id would come back without one, and would miss
     // a job that began and ended in between.

@@ -57,9 +57,12 @@ async function openPoll(jobId: string): Promise<{ answer: ReturnType<TestServer[
 
 async function expectUnavailable(answer: Promise<StreamClient>): Promise<void> {
   const refused = await within(answer, REQUEST_MS, "an answer during the outage");
-  expect(refused.status).toBe(503);
-  expect(refused.headers["retry-after"]).toMatch(/^\d+$/);
-  expect(JSON.parse(await refused.body())).toMatchObject({ code: "database_unavailable" });
+  expect(refused.status).toBe(200);
+  await refused.ended;
+  expect(refused.events).toMatchObject([{ type: "close" }]);
+  expect(JSON.parse(refused.events[0]?.data ?? "")).toMatchObject({
+    reason: "database_unavailable",
+  });
 }
 
 it(

@@ -64,6 +64,7 @@ describe("functions that run as their owner", () => {
     "tg_jobs__charge",
     "tg_jobs__settle",
     "tg_jobs__note_batch_changes",
+    "tg_jobs__note_deletions",
     "tg_batch_changes__settle",
   ];
 
@@ -137,6 +138,12 @@ describe("a role that was granted everything on all tables", () => {
     ],
     ["history", "update jobcast.status_history set status = 'failed'"],
     ["history", "delete from jobcast.status_history"],
+    [
+      "history",
+      `insert into jobcast.deletions (job_id, version, status, owner_id)
+       values (gen_random_uuid(), 1, 'completed', 'ada')`,
+    ],
+    ["deletions", "delete from jobcast.deletions"],
     ["batches", "insert into jobcast.batches (owner_id) values ('ada')"],
     ["batches", "update jobcast.batches set completed = 1"],
     ["batches", "delete from jobcast.batches"],

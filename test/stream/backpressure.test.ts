@@ -4,7 +4,7 @@ import { Allowance } from "../../src/stream/allowance.ts";
 import { eventFrame } from "../../src/stream/frames.ts";
 import { JobSubscriber } from "../../src/stream/job-subscriber.ts";
 import { until, within } from "../support/deadline.ts";
-import { type Bench, change, openBench } from "./bench.ts";
+import { type Bench, change, JOB, openBench } from "./bench.ts";
 import { NOTHING_MS, upTo, versionsOf } from "./edge.ts";
 
 const MIB = 1_048_576;
@@ -139,7 +139,7 @@ describe("a long history", () => {
     });
     every(200, () => bench.stream.ping(PING));
     const parking = new Allowance(MIB);
-    new JobSubscriber(async (after) => page(after ?? 0), parking).begin(
+    new JobSubscriber(JOB, async (after) => page(after ?? 0), parking).begin(
       bench.stream,
       page(0),
       false,

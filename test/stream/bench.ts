@@ -93,5 +93,5 @@ export function change(version: number, event: Partial<StatusEvent> = {}, xid = 
   const { jobId, status, batchId } = whole;
   const json = JSON.stringify(whole);
   const id = formatEventId(version, "abcdef");
-  return { ownerId: "alice", xid, jobId, version, id, status, batchId, json };
+  return { kind: "status", ownerId: "alice", xid, jobId, version, id, status, batchId, json };
 }

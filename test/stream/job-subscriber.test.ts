@@ -36,7 +36,7 @@ function createJob() {
     return page(after);
   }
   const hub = new Hub((error) => failures.push(error));
-  const subscriber = new JobSubscriber(read, new Allowance(1_048_576));
+  const subscriber = new JobSubscriber(JOB, read, new Allowance(1_048_576));
   hub.subscribe([`job:${JOB}`], subscriber);
   return {
     hub,

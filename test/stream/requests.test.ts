@@ -97,7 +97,7 @@ describe.each(PATHS)("%s", (path) => {
 describe("a client of HTTP/1.0", () => {
   it("gets the events as they are, without chunks, and the end of the connection", async () => {
     const id = await edge.newJob();
-    const answer = ask(head("/v1/jobs/:id/events", { version: "1.0", id }));
+    const answer = ask(head("/v1/jobs/:id/events?lastEventId=0", { version: "1.0", id }));
     await until(() => edge.server.jobcast.statistics().open.sse === 1, 5_000, "the stream");
     await edge.report(id, 50);
     await edge.complete(id);

@@ -45,7 +45,7 @@ async function stream(
   const { hub, batchReader, onError } = deps;
   const caller = callerOf(res);
   const read = () => batchReader.read(id);
-  const subscriber = new BatchSubscriber((isWanted) => readPatiently(read, isWanted, onError));
+  const subscriber = new BatchSubscriber(id, (isWanted) => readPatiently(read, isWanted, onError));
   visit.onLeave(hub.subscribe([`batch:${id}`], subscriber));
   const state = visible(await readForRequest(read, clientGone(res), onError), caller);
   const isReset = isUnknownTo(state, last);

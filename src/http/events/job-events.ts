@@ -33,6 +33,7 @@ async function stream(
   const { hub, registry, jobReader, onError } = deps;
   const caller = callerOf(res);
   const subscriber = new JobSubscriber(
+    jobId,
     (after, isWanted) => readPatiently(() => jobReader.read(jobId, after), isWanted, onError),
     registry.parking,
   );

@@ -5,6 +5,7 @@ import {
   batchSchema,
   createBatchSchema,
   createdBatchSchema,
+  deletedBatchSchema,
   listBatchesQuerySchema,
 } from "../../protocol/batch.ts";
 import { jobActionSchema } from "../../protocol/job.ts";
@@ -59,6 +60,10 @@ export const batches: Resource = {
   description: "Groups of jobs that are made, watched and cancelled together.",
   schemas: [
     describe("BatchEvent", batchSchema, "A batch as it stands: the data of `batch`.", FIELDS),
+    describe("DeletedBatch", deletedBatchSchema, "The data of `deleted` on a stream of a batch.", {
+      batchId: "The batch that is no more.",
+      deleted: "Tells it from a `BatchEvent`.",
+    }),
     describe("Batch", batchResourceSchema, "A batch as it stands.", RESOURCE),
     describe("CreatedBatch", createdBatchSchema, "A batch for whoever made it.", {
       ...RESOURCE,

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { closeSchema, pingSchema, readySchema, resetSchema } from "../../protocol/control-event.ts";
+import { deletedSchema } from "../../protocol/event.ts";
 import { jobIdSchema } from "../../protocol/job.ts";
 import { statusPollSchema } from "../../protocol/poll-answer.ts";
 import { MAX_NAMED_JOBS, waitSchema } from "../events/events-request.ts";
@@ -68,6 +69,7 @@ export const events: Resource = {
 | \`status\` | yes | \`StatusEvent\` | a version of a job |
 | \`batch\` | yes | \`BatchEvent\` | the newest state of a batch |
 | \`reset\` | yes | the state, or \`Reset\` over many jobs | your last id means nothing here: start over from the present state |
+| \`deleted\` | yes | \`Deleted\`, or \`DeletedBatch\` | it is no more; a stream of it alone ends, and its next request is answered with 404 |
 | \`ready\` | yes | \`Ready\` | over many jobs: nothing to tell yet, and the place to come back to |
 | \`ping\` | the last again | \`Ping\` | the heartbeat, every 8 seconds |
 | \`close\` | the last again | \`Close\` | the server ends the stream before its job has ended |
@@ -81,6 +83,11 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
     }),
     describe("Reset", resetSchema, "The data of `reset` over many jobs; their states follow.", {
       reason: "Why the client has to start over.",
+    }),
+    describe("Deleted", deletedSchema, "The data of `deleted`; among the events of a poll, too.", {
+      jobId: "The job that is no more.",
+      version: "The one after the last that it had.",
+      deleted: "Tells it from a `StatusEvent`.",
     }),
     describe("Ready", readySchema, "The data of `ready`: nothing but its id.", {}),
     describe("StatusPoll", statusPollSchema, "The answer to a long poll for jobs.", {
