@@ -47,6 +47,8 @@ export type FeedSession = {
    */
   lockBell(): Promise<number | undefined>;
   unlockBell(): Promise<void>;
+  /** Whether writers wait for each other to ring. */
+  areRingersQueued(): Promise<boolean>;
   /** Who holds that lock against us, for a log. */
   bellHolders(): Promise<string>;
   /** At once, without a goodbye: the peer may be gone. */
@@ -58,6 +60,15 @@ export type FeedSessionOptions = NewsOptions & {
   /** Ends the session at once, also while it is being opened. */
   readonly signal: AbortSignal;
 };
+
+/**
+ * A commit that notifies locks "database 0" (PreCommit_Notify in async.c), which everybody may see
+ * in pg_locks.
+ */
+const RINGERS_QUEUED = `select exists (
+    select from pg_locks where locktype = 'object' and not granted
+      and database = 0 and classid = 'pg_database'::regclass and objid = 0
+  ) as is_queued`;
 
 /** The statement's own snapshot comes with its rows, also when there are none. */
 function readLive(isCareful: boolean): string {
@@ -139,6 +150,11 @@ function statements(
 
     async unlockBell() {
       await client.run("select pg_advisory_unlock_shared(jobcast.bell_lock())");
+    },
+
+    async areRingersQueued() {
+      const { is_queued } = theOne(await client.run<{ is_queued: boolean }>(RINGERS_QUEUED));
+      return is_queued;
     },
 
     bellHolders: () => holdersOfBell((text, values) => client.run(text, values)),

@@ -11,9 +11,6 @@ const RECONCILE_MS = 3_000;
 /** How often an awake listener reads. */
 const POLL_MS = 50;
 
-/** How often one that is awake because of the load reads: each read carries what many wrote. */
-const BUSY_POLL_MS = 10;
-
 /** A writer holds the sleepers' lock for a moment; who holds it for longer is named, so often. */
 const KEPT_AWAKE_MS = 30_000;
 
@@ -169,6 +166,10 @@ export class Feed {
   /** Goes to sleep in two steps, and wakes when the bell does not work or would ring all the time. */
   async #settle(session: FeedSession): Promise<void> {
     const { mode, doorbell } = this.#options;
+    const isRungFor = this.#state === "dozing" || this.#state === "asleep";
+    if (isRungFor && this.#pace.shouldAsk() && (await session.areRingersQueued())) {
+      this.#pace.queued();
+    }
     const maySleep = mode === "bell" && doorbell?.isListening === true && !this.#pace.isBusy;
     if (!maySleep) {
       if (this.#state === "awake") return;
@@ -200,7 +201,7 @@ export class Feed {
   /** Until somebody rings or the timer of this state is up. */
   async #untilNextRead(): Promise<void> {
     if (this.#rung || this.#stopping.signal.aborted) return;
-    const poll = this.#pace.isBusy ? BUSY_POLL_MS : POLL_MS;
+    const poll = this.#pace.isBusy ? this.#pace.pollMs : POLL_MS;
     const wait = this.#state === "asleep" ? RECONCILE_MS : poll;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, wait);

@@ -24,6 +24,7 @@ function session(
     lockBell: async () => undefined,
     unlockBell: async () => undefined,
     bellHolders: async () => "nobody",
+    areRingersQueued: async () => false,
     destroy: () => closed.resolve(),
     lose() {
       isLost = true;
