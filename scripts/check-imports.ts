@@ -20,6 +20,7 @@ const LAYERS: Readonly<Record<string, Rule>> = {
   "errors.ts": { may: ["protocol/"], because: "everything throws: it would close a cycle" },
   "once.ts": { may: [], because: "everything that writes once uses it: it would close a cycle" },
   "options.ts": { may: [], because: "both doors read it: what it needed, each would have to have" },
+  "open-files.ts": { may: [], because: "what it would need opens files" },
   "config.ts": {
     may: ["options.ts", ...BASE],
     because: "a setting that needs a running part cannot configure it",
@@ -44,7 +45,17 @@ const LAYERS: Readonly<Record<string, Rule>> = {
       "a route that is mounted anywhere else escapes authentication and the API's description",
   },
   "jobcast.ts": {
-    may: ["routes.ts", "options.ts", "db/", "feed/", "stream/", "http/", "log.ts", ...BASE],
+    may: [
+      "routes.ts",
+      "options.ts",
+      "open-files.ts",
+      "db/",
+      "feed/",
+      "stream/",
+      "http/",
+      "log.ts",
+      ...BASE,
+    ],
     because: "inside somebody's app it must not read their environment or take their port",
   },
   "index.ts": {
@@ -52,7 +63,7 @@ const LAYERS: Readonly<Record<string, Rule>> = {
     because: "what it exports is a promise",
   },
   "server.ts": {
-    may: ["jobcast.ts", "config.ts", "log.ts", "errors.ts", "embedded/"],
+    may: ["jobcast.ts", "config.ts", "open-files.ts", "log.ts", "errors.ts", "embedded/"],
     because: "a part wired here is missing for whoever mounts jobcast in their own app",
   },
   "main.ts": {

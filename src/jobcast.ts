@@ -7,6 +7,7 @@ import { createListener } from "./feed/listener.ts";
 import type { Readiness } from "./http/health-routes.ts";
 import type { StatisticsSource } from "./http/stats-routes.ts";
 import { createLog, type Logger } from "./log.ts";
+import { shareOpenFiles } from "./open-files.ts";
 import { type GivenOptions, parseOptions } from "./options.ts";
 import { createRoutes } from "./routes.ts";
 import { Hub } from "./stream/hub.ts";
@@ -47,17 +48,20 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
     onError: (err) => log.warn({ err }, "an idle database connection was lost"),
   });
   const hub = new Hub((err) => log.error({ err }, "a subscriber failed"));
+  const files = shareOpenFiles(options.databasePoolSize);
+  const maxStreams = Math.min(options.maxStreams, files.streams);
   const registry = new StreamRegistry({
     heartbeatMs: options.heartbeatSeconds * 1_000,
     retryMs: options.retryMs,
-    maxStreams: options.maxStreams,
+    maxStreams,
     maxStreamsPerOwner: options.maxStreamsPerOwner,
     maxStreamMs: options.maxStreamSeconds * 1_000,
     maxUnsentBytes: options.totalBufferBytes,
   });
   let changesRead = 0;
   const listener = createListener({
-    connectionString: options.listenDatabaseUrl ?? databaseUrl,
+    databaseUrl,
+    listenDatabaseUrl: options.listenDatabaseUrl ?? databaseUrl,
     mode: options.feed === "poll" ? "poll" : "bell",
     lane: lanes.service,
     isWatched: (news) => hub.isWatched(news),
@@ -70,6 +74,8 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
       // It may be a restored one.
       adoptHistory().catch((err) => log.error({ err }, "restored history was not adopted"));
     },
+    onSplit: () => lanes.renew(),
+    migrate: (signal) => migrate({ connectionString: databaseUrl, signal, log }),
     log,
   });
   const sweeper = createSweeper(lanes.service, log);
@@ -91,10 +97,20 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
   }
 
   function readiness(): Readiness {
-    const { isHealthy, ...listening } = listener.state();
-    const connections = Object.values(lanes.state());
-    const database = connections.every((lane) => lane.isHealthy);
-    return { ready: phase === "started" && isHealthy && database, phase, database, ...listening };
+    const { isHealthy, trouble, ...listening } = listener.state();
+    const away = Object.entries(lanes.state()).filter(([, lane]) => !lane.isHealthy);
+    const database = away.length === 0;
+    const why = [
+      ...(phase === "started" ? [] : [`it is ${phase}`]),
+      ...away.map(([name, lane]) => `no answer for ${name}: ${lane.trouble ?? "none in time"}`),
+      ...(trouble === null ? [] : [`the feed has no session: ${trouble}`]),
+      ...(listening.bell === false ? ["the bell was not heard"] : []),
+      ...(isHealthy || trouble !== null || listening.bell === false
+        ? []
+        : ["nothing was read lately"]),
+    ];
+    const ready = phase === "started" && isHealthy && database;
+    return { ready, phase, database, ...listening, ...(!ready && { why }) };
   }
 
   async function start(signal: AbortSignal): Promise<void> {
@@ -107,6 +123,12 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
     try {
       const migrated = await migrate({ connectionString: databaseUrl, signal, log });
       if (migrated.length > 0) log.info({ migrated }, "the database was migrated");
+      if (maxStreams < options.maxStreams) {
+        log.warn(
+          { openFiles: files.limit, maxStreams },
+          "fewer streams than MAX_STREAMS: ulimit -n",
+        );
+      }
       await adoptHistory();
       await listener.start();
       registry.start();

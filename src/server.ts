@@ -8,6 +8,7 @@ import { type Config, optionsOf } from "./config.ts";
 import type { EmbeddedPostgres } from "./embedded/embedded-postgres.ts";
 import { createJobcast, type Jobcast } from "./jobcast.ts";
 import type { Logger } from "./log.ts";
+import { shareOpenFiles } from "./open-files.ts";
 
 export type ServerOptions = {
   readonly config: Config;
@@ -49,6 +50,9 @@ const TIMEOUTS = { keepAliveTimeout: 75_000, headersTimeout: 76_000 };
 const FINISH_MS = 5_000;
 const STEP_MS = 15_000;
 
+/** How often a log tells that clients are turned away. */
+const TELL_MS = 10_000;
+
 type Stoppable = { name: string; stop(): Promise<void> };
 
 /**
@@ -78,6 +82,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       fail("The database cannot be used: ", error);
     });
     const http = createServer(TIMEOUTS, jobcast.app);
+    boundConnections(http, config, log);
     await listen(http, config);
     running.push({ name: "HTTP server", stop: () => closeHttp(http) });
     log.info({ ...(http.address() as AddressInfo) }, "listening");
@@ -180,6 +185,19 @@ async function tokenSecret({ jwt, isProduction, dataDir }: Config): Promise<stri
 
 function ignoreExisting(error: NodeJS.ErrnoException): void {
   if (error.code !== "EEXIST") throw error;
+}
+
+/** Beyond what leaves enough for the database a client is turned away, and comes back. */
+function boundConnections(http: Server, { databasePoolSize }: Config, log: Logger): void {
+  const { connections } = shareOpenFiles(databasePoolSize);
+  if (connections === Number.POSITIVE_INFINITY) return;
+  http.maxConnections = connections;
+  let toldAt = Number.NEGATIVE_INFINITY;
+  http.on("drop", () => {
+    if (performance.now() - toldAt < TELL_MS) return;
+    toldAt = performance.now();
+    log.warn({ connections }, "connections are turned away: the process may open no more files");
+  });
 }
 
 async function listen(server: Server, { host, port }: Config): Promise<void> {

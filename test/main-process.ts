@@ -26,9 +26,17 @@ export type MainProcess = {
 const running = new Set<MainProcess>();
 const folders = new Set<string>();
 
-/** Runs `node src/main.ts` in a folder of its own, with nothing in its environment but `env`. */
-export function runMain(env: Record<string, string> = {}, cwd = makeFolder()): MainProcess {
-  const child = spawn(process.execPath, [MAIN], {
+/**
+ * Runs `node src/main.ts` in a folder of its own, with nothing in its environment but `env`.
+ * @param openFiles how many the process may open; default: as many as the tests
+ */
+export function runMain(
+  env: Record<string, string> = {},
+  cwd = makeFolder(),
+  openFiles?: number,
+): MainProcess {
+  const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
+  const child = spawn("/bin/sh", ["-c", `${limit}exec "$@"`, "sh", process.execPath, MAIN], {
     cwd,
     env: { PATH: process.env["PATH"], PORT: "0", ...env },
     stdio: ["ignore", "pipe", "pipe"],

@@ -157,7 +157,7 @@ describe("a start in development", () => {
     const lines = main.stdout().split("\n");
     const pasted = lines.slice(lines.findIndex((line) => line.startsWith("  TOKEN=")));
     const { stdout } = await run("/bin/sh", ["-c", `${pasted.join("\n")}\nwait`]);
-    expect(stdout).toMatch(/event: status\nid: 1\ndata: {.*"status":"pending"/);
+    expect(stdout).toMatch(/event: status\nid: 1-\w+\ndata: {.*"status":"pending"/);
     expect(stdout).toMatch(/event: status\nid: 2\ndata: {.*"status":"completed"/);
 
     const token = /TOKEN='(.*)'/.exec(main.stdout())?.[1] ?? "";

@@ -38,6 +38,15 @@ export async function readEpoch(query: Query): Promise<string> {
   return digest.readUIntBE(0, 4).toString(36);
 }
 
+/**
+ * Tells whether two sessions of one moment are in the same database, whatever their roles may ask.
+ * Unlike an epoch it changes with every start of the server.
+ */
+export async function readPlace(query: Query): Promise<string> {
+  const [row] = await query<{ database: string }>(OF_START);
+  return row?.database ?? "";
+}
+
 /** It was the connection, or a server that is on its way down: another attempt will tell. */
 function isPassing({ code = "" }: pg.DatabaseError): boolean {
   return /^(08|53|57|55000|25006)/.test(code);

@@ -9,10 +9,10 @@ import {
   upTo,
 } from "./changes.ts";
 import { DatabaseClient } from "./client.ts";
-import { readEpoch } from "./epoch.ts";
+import { readEpoch, readPlace } from "./epoch.ts";
 import { holdersOfBell } from "./lock-holders.ts";
 import { type NewsOptions, tellNews } from "./news.ts";
-import { theOne } from "./query.ts";
+import { type Query, theOne } from "./query.ts";
 
 /** More than a live read ever holds; a longer catch-up is read in pages of this size. */
 const PAGE = 1_000;
@@ -35,6 +35,10 @@ export type FeedSession = {
   /** Settles when the connection is gone, for whatever reason. */
   readonly closed: Promise<void>;
   currentSnapshot(): Promise<Snapshot>;
+  /** What the epoch is by now: behind a pooler the server may be changed under a session. */
+  currentEpoch(): Promise<string>;
+  /** Where this session is, to be compared with another one of the same moment. */
+  currentPlace(): Promise<string>;
   /**
    * Everything that committed since, each job's versions ascending.
    * @param isCareful reads every row by itself, because one of them cannot be read with the others
@@ -108,7 +112,12 @@ function statements(
   news: NewsOptions,
 ): Omit<FeedSession, "epoch" | "closed" | "destroy"> {
   let isFirstRead = true;
+  const query: Query = (text, values) => client.run(text, values);
   return {
+    currentEpoch: () => readEpoch(query),
+
+    currentPlace: () => readPlace(query),
+
     async currentSnapshot() {
       const { snapshot, newest } = theOne(
         await client.run<{ snapshot: string; newest: number | null }>(
@@ -157,7 +166,7 @@ function statements(
       return is_queued;
     },
 
-    bellHolders: () => holdersOfBell((text, values) => client.run(text, values)),
+    bellHolders: () => holdersOfBell(query),
   };
 }
 

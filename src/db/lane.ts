@@ -4,6 +4,7 @@ import { JobcastError } from "../errors.ts";
 import { AnswerTooLargeError, DatabaseClient } from "./client.ts";
 import type { Query } from "./query.ts";
 import type { Work } from "./session-settings.ts";
+import { troubleOf } from "./trouble.ts";
 import { type Turn, Turns } from "./turns.ts";
 
 export type LaneOptions = {
@@ -18,6 +19,8 @@ export type LaneOptions = {
 export type LaneState = {
   /** Whether the database answered lately, be it with an error. */
   readonly isHealthy: boolean;
+  /** Why it does not; an SQLSTATE, an errno, or a word. */
+  readonly trouble: string | undefined;
   readonly running: number;
   readonly waiting: number;
 };
@@ -25,6 +28,13 @@ export type LaneState = {
 /** A connection that nobody used for so long is asked whether it still is one. */
 const FRESH_MS = 5_000;
 const PING_MS = 2_000;
+
+/**
+ * How old one may get: the name in a URL may lead somewhere else by now, and nobody cuts what leads
+ * to where it led before.
+ */
+const MAX_AGE_S = 300;
+const MAX_SERVICE_AGE_S = 30;
 
 /** How long a new one may take. */
 const CONNECT_MS = 5_000;
@@ -38,7 +48,7 @@ const ATTEMPTS = 5;
 /** How long the statements that run may still take when the lane ends. */
 const END_MS = 1_000;
 
-type Client = DatabaseClient & pg.PoolClient & { usedAt?: number };
+type Client = DatabaseClient & pg.PoolClient & { madeAt?: number; usedAt?: number };
 
 /**
  * Connections for one kind of work, which can take nothing from another kind: a worker who holds a
@@ -52,7 +62,10 @@ export class Lane {
   readonly #cutting = new AbortController();
   /** What has been idle since before then was connected to somebody who may be gone. */
   #doubtedAt = Number.NEGATIVE_INFINITY;
+  /** What was made before then may lead to another database than what is made now. */
+  #validFrom = Number.NEGATIVE_INFINITY;
   #answeredAt = Number.NEGATIVE_INFINITY;
+  #trouble: string | undefined;
   #isProbing = false;
   #ending: Promise<void> | undefined;
 
@@ -65,15 +78,21 @@ export class Lane {
       ...config,
       max: size,
       connectionTimeoutMillis: CONNECT_MS,
+      maxLifetimeSeconds: jittered(work === "service" ? MAX_SERVICE_AGE_S : MAX_AGE_S),
       Client: DatabaseClient as unknown as new () => pg.ClientBase,
       onConnect: (client) => this.#welcome(client as Client),
     });
-    this.#pool.on("error", onError);
+    this.#pool.on("error", (error: Error & { client?: unknown }) => {
+      // The pool hangs the whole client on it, which is not for a log.
+      delete error.client;
+      if (!signal.aborted) onError(error);
+    });
   }
 
   state(): LaneState {
     return {
       isHealthy: performance.now() - this.#answeredAt < HEALTHY_MS,
+      trouble: this.#trouble,
       running: this.#turns.running,
       waiting: this.#turns.waiting,
     };
@@ -93,6 +112,11 @@ export class Lane {
     } finally {
       this.#isProbing = false;
     }
+  }
+
+  /** Gives up every connection that there is, once it has done what it is doing. */
+  renew(): void {
+    this.#validFrom = performance.now();
   }
 
   /** In time, also while the database does not answer; safe to call twice. */
@@ -135,6 +159,7 @@ export class Lane {
   #answered(client: Client): void {
     const now = performance.now();
     this.#answeredAt = now;
+    this.#trouble = undefined;
     client.usedAt = now;
   }
 
@@ -155,7 +180,12 @@ export class Lane {
   async #checkOut(): Promise<Client> {
     for (;;) {
       const client = await this.#connect();
-      const { usedAt = 0 } = client;
+      const { usedAt = 0, madeAt = 0 } = client;
+      if (madeAt < this.#validFrom) {
+        client.destroy();
+        client.release(true);
+        continue;
+      }
       if (usedAt > this.#doubtedAt && performance.now() - usedAt < FRESH_MS) return client;
       if (usedAt > this.#doubtedAt && (await isAlive(client))) return client;
       this.#doubtedAt = Math.max(this.#doubtedAt, usedAt);
@@ -168,12 +198,14 @@ export class Lane {
     try {
       return (await this.#pool.connect()) as unknown as Client;
     } catch (error) {
+      this.#trouble = troubleOf(error);
       throw error instanceof pg.DatabaseError ? error : unreachable(error);
     }
   }
 
   async #welcome(client: Client): Promise<void> {
-    client.usedAt = performance.now();
+    client.madeAt = performance.now();
+    client.usedAt = client.madeAt;
     await client.prepare();
   }
 
@@ -196,6 +228,10 @@ export class Lane {
     // Idle ones have said goodbye, and a peer that is gone never answers it.
     this.#cutting.abort();
   }
+}
+
+function jittered(seconds: number): number {
+  return seconds * (0.75 + Math.random() / 2);
 }
 
 function unreachable(cause: unknown): JobcastError {

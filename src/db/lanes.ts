@@ -51,6 +51,11 @@ export class Lanes {
     };
   }
 
+  /** The database is another one by now, or may be: every connection is made anew. */
+  renew(): void {
+    for (const lane of this.#all()) lane.renew();
+  }
+
   async end(): Promise<void> {
     clearInterval(this.#timer);
     await Promise.all(this.#all().map((lane) => lane.end()));

@@ -27,6 +27,8 @@ export type Doorbell = {
   /** Whether our own ring was heard lately: not only connected, but really listening. */
   readonly isListening: boolean;
   start(): void;
+  /** Gives up its connection for a new one: the name may lead to another server by now. */
+  renew(): void;
   /** At once, whatever the connection is doing. */
   stop(): Promise<void>;
 };
@@ -55,6 +57,7 @@ export function createDoorbell(options: {
   let attempt = 0;
   let maySet = true;
   let running: Promise<void> | undefined;
+  let connection: AbortController | undefined;
 
   function setListening(value: boolean): void {
     if (value === isListening) return;
@@ -66,6 +69,7 @@ export function createDoorbell(options: {
   async function listen(): Promise<never> {
     const socket = new Socket({ signal: stopping.signal });
     const lost = new AbortController();
+    connection = lost;
     const probe = new Probe(options.ring);
     const subscriber = pgListen.default(
       {
@@ -135,6 +139,9 @@ export function createDoorbell(options: {
     },
     start() {
       running ??= run();
+    },
+    renew() {
+      connection?.abort(new Error("the connection that listens is made anew"));
     },
     async stop() {
       stopping.abort();

@@ -1,5 +1,6 @@
 import { isAboutRows } from "../db/change-values.ts";
 import type { FeedPage, FeedSession } from "../db/feed-session.ts";
+import { troubleOf } from "../db/trouble.ts";
 import type { Snapshot } from "../protocol/snapshot.ts";
 import { backoff } from "./backoff.ts";
 import type { Doorbell, FeedLog } from "./doorbell.ts";
@@ -30,12 +31,20 @@ export type FeedOptions = {
   doorbell?: Doorbell;
   /** A page of changes, in order. The last page of a read carries its snapshot. Must not throw. */
   onPage: (page: FeedPage) => void;
+  /** Throws when others of this process are in another database than the session. Default: never. */
+  confirm?: (session: FeedSession) => Promise<void>;
   /** The database behind the connection is another one: nothing that was seen before holds. */
   onEpochChange: (epoch: string) => void;
   log: FeedLog;
   /** When there is too much to ring for. */
   pace?: Pace;
 };
+
+/** Another server, or another history, is behind the connection than when it was made. */
+class MovedError extends Error {
+  override readonly name = "MovedError";
+  override readonly message = "the database behind the feed's connection is another one by now";
+}
 
 /**
  * Reads every committed change once, in order for each job, from the first snapshot on.
@@ -55,6 +64,8 @@ export class Feed {
   #ringsFrom = Number.POSITIVE_INFINITY;
   #endedBelow = 0;
   #lastReadAt: number | undefined;
+  #confirmedAt = 0;
+  #trouble: string | undefined;
   /** A row cannot be read together with others: each by itself, until that is over. */
   #isCareful = false;
   /** Since when somebody holds the sleepers' lock against us, and was not named. */
@@ -83,6 +94,11 @@ export class Feed {
     return this.#lastReadAt;
   }
 
+  /** Why it has no session; undefined while it has one. */
+  get trouble(): string | undefined {
+    return this.#trouble;
+  }
+
   /** Resolves when the feed has its first snapshot: every later commit will be read. */
   async start(): Promise<void> {
     await this.#connect();
@@ -108,12 +124,14 @@ export class Feed {
       try {
         const session = this.#session ?? (await this.#connect());
         await this.#read(session);
+        await this.#confirm(session);
         await this.#settle(session);
         attempt = 0;
         await this.#untilNextRead();
       } catch (error) {
         if (this.#stopping.signal.aborted) return;
         this.#disconnected();
+        this.#trouble = troubleOf(error);
         this.#isCareful = isAboutRows(error);
         this.#options.log.warn(
           { err: error, attempt },
@@ -139,7 +157,17 @@ export class Feed {
       if (!isFirst) this.#options.onEpochChange(session.epoch);
     }
     this.#state = "awake";
+    this.#trouble = undefined;
+    this.#confirmedAt = performance.now();
     return session;
+  }
+
+  /** Now and then: is the database behind the session still the one that it was? */
+  async #confirm(session: FeedSession): Promise<void> {
+    if (performance.now() - this.#confirmedAt < RECONCILE_MS) return;
+    if ((await session.currentEpoch()) !== session.epoch) throw new MovedError();
+    await this.#options.confirm?.(session);
+    this.#confirmedAt = performance.now();
   }
 
   #disconnected(): void {

@@ -1,8 +1,10 @@
-import { type FeedPage, openFeedSession } from "../db/feed-session.ts";
+import pg from "pg";
+import { type FeedPage, type FeedSession, openFeedSession } from "../db/feed-session.ts";
 import type { Lane } from "../db/lane.ts";
 import type { News } from "../protocol/event.ts";
 import { CHANNEL, createDoorbell, type FeedLog } from "./doorbell.ts";
 import { Feed, type FeedState } from "./feed.ts";
+import { assertSamePlace, SplitError } from "./same-place.ts";
 
 /** A feed that has not read for this long is stuck: it reads every 3 s even when all is quiet. */
 const STALE_MS = 10_000;
@@ -13,6 +15,8 @@ export type ListenerState = {
   readonly feed: FeedState;
   /** Whether our own notification was heard lately; null in mode `poll`, which needs none. */
   readonly bell: boolean | null;
+  /** Why there is no session to read with: an SQLSTATE, an errno, or a word; null while there is. */
+  readonly trouble: string | null;
   /** Milliseconds since everything there was had been read; null before the first time. */
   readonly lastReadAgoMs: number | null;
 };
@@ -27,8 +31,10 @@ export type Listener = {
 
 /** The one listener of this process: the bell and the feed that it wakes. */
 export function createListener(options: {
-  /** A direct connection in mode `bell`: LISTEN and session locks do not pass a transaction pooler. */
-  connectionString: string;
+  /** Where the lane leads. */
+  databaseUrl: string;
+  /** The same database by a direct connection: LISTEN and session locks pass no transaction pooler. */
+  listenDatabaseUrl: string;
   mode: "bell" | "poll";
   /** Our own test ring goes through here, which is another connection, and large values come. */
   lane: Lane;
@@ -36,13 +42,17 @@ export function createListener(options: {
   isWatched: (news: News) => boolean;
   onPage: (page: FeedPage) => void;
   onEpochChange: () => void;
+  /** The lane leads somewhere else than the session: connections are to be made anew. */
+  onSplit: () => void;
+  /** There is no schema where there was one: makes it. */
+  migrate: (signal: AbortSignal) => Promise<unknown>;
   log: FeedLog;
 }): Listener {
-  const { connectionString, mode, lane, log } = options;
+  const { databaseUrl, listenDatabaseUrl, mode, lane, log } = options;
   const isPolling = mode === "poll";
   const query = lane.for({});
   const doorbell = createDoorbell({
-    connectionString,
+    connectionString: listenDatabaseUrl,
     ring: async (payload) => {
       await query("select pg_notify($1, $2)", [CHANNEL, payload]);
     },
@@ -52,19 +62,47 @@ export function createListener(options: {
   });
   const feed = new Feed({
     mode,
-    openSession: (signal) =>
-      openFeedSession({
-        connectionString,
-        signal,
-        isWatched: options.isWatched,
-        readValues: query,
-        onUnread: (err) => log.warn({ err }, "large values were not read: their viewers will"),
-      }),
+    openSession,
+    confirm: assertSame,
     doorbell,
     onPage: options.onPage,
     onEpochChange: options.onEpochChange,
     log,
   });
+
+  function open(signal: AbortSignal): Promise<FeedSession> {
+    return openFeedSession({
+      connectionString: listenDatabaseUrl,
+      signal,
+      isWatched: options.isWatched,
+      readValues: query,
+      onUnread: (err) => log.warn({ err }, "large values were not read: their viewers will"),
+    });
+  }
+
+  async function openSession(signal: AbortSignal): Promise<FeedSession> {
+    const session = await open(signal).catch(async (error: unknown) => {
+      if (!isSchemaMissing(error)) throw error;
+      log.warn({ err: error }, "the schema is gone; making it anew");
+      await options.migrate(signal);
+      return open(signal);
+    });
+    await assertSame(session).catch((error: unknown) => {
+      session.destroy();
+      throw error;
+    });
+    return session;
+  }
+
+  async function assertSame(session: FeedSession): Promise<void> {
+    await assertSamePlace(session, query, { databaseUrl, listenDatabaseUrl }).catch((error) => {
+      if (error instanceof SplitError) {
+        options.onSplit();
+        doorbell.renew();
+      }
+      throw error;
+    });
+  }
 
   return {
     get epoch() {
@@ -80,6 +118,7 @@ export function createListener(options: {
         isHealthy: isReading && (isPolling || doorbell.isListening),
         feed: feed.state,
         bell: isPolling ? null : doorbell.isListening,
+        trouble: feed.trouble ?? null,
         lastReadAgoMs,
       };
     },
@@ -91,4 +130,9 @@ export function createListener(options: {
       await Promise.all([doorbell.stop(), feed.stop()]);
     },
   };
+}
+
+/** 3F000: no such schema; 42P01: no such table. */
+function isSchemaMissing(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^(3F000|42P01)$/.test(error.code ?? "");
 }

@@ -80,6 +80,11 @@ const NETWORK_ERRORS = new Set([
   "ENETUNREACH",
   "ENOTFOUND",
   "EAI_AGAIN",
+  // This process may open no more.
+  "EMFILE",
+  "ENFILE",
+  "ENOBUFS",
+  "EADDRNOTAVAIL",
 ]);
 
 /** How node-postgres and its pool say it: as plain errors, so only the words tell them apart. */

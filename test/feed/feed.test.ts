@@ -16,6 +16,8 @@ function session(
     epoch,
     closed: closed.promise,
     currentSnapshot: snapshot,
+    currentEpoch: async () => epoch,
+    currentPlace: async () => epoch,
     async *read(since): AsyncGenerator<FeedPage> {
       if (isLost) throw new Error("the session was lost");
       if (read) yield* read(since);

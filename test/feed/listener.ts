@@ -13,6 +13,8 @@ export type Readyz = {
   readonly feed: string;
   readonly bell: boolean | null;
   readonly lastReadAgoMs: number;
+  /** Only of one that is not ready. */
+  readonly why?: readonly string[];
 };
 
 export async function readyz(server: TestServer): Promise<Readyz> {
