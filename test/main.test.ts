@@ -158,7 +158,7 @@ describe("a start in development", () => {
     const pasted = lines.slice(lines.findIndex((line) => line.startsWith("  TOKEN=")));
     const { stdout } = await run("/bin/sh", ["-c", `${pasted.join("\n")}\nwait`]);
     expect(stdout).toMatch(/event: status\nid: 1-\w+\ndata: {.*"status":"pending"/);
-    expect(stdout).toMatch(/event: status\nid: 2\ndata: {.*"status":"completed"/);
+    expect(stdout).toMatch(/event: status\nid: 2-\w+\ndata: {.*"status":"completed"/);
 
     const token = /TOKEN='(.*)'/.exec(main.stdout())?.[1] ?? "";
     const { sub, exp = 0 } = jwt.decode(token) as jwt.JwtPayload;

@@ -33,7 +33,7 @@ export function createStatsRouter(source: StatisticsSource): Router {
 
 function readStatistics(source: StatisticsSource): Statistics {
   const { open, openByOwner, opened, refused, cut, delivered, replayed } = source.streams();
-  const { feed, ...listener } = source.listener();
+  const { feed, trouble, ...listener } = source.listener();
   return {
     streams: {
       total: open.sse + open["long-poll"],

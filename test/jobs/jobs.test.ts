@@ -3,6 +3,7 @@ import { CamelCasePlugin, Kysely, PostgresDialect } from "kysely";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createJobcast, jobs } from "../../src/index.ts";
 import { createLog } from "../../src/log.ts";
+import { idOf } from "../stream/edge.ts";
 import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
 import { serveHttp } from "../support/http-fixture.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
@@ -125,7 +126,7 @@ describe("jobcast inside an Express application", () => {
         path: `/jobcast/v1/jobs/${id}/events`,
         token,
       });
-      expect(await mounted.next()).toMatchObject({ type: "status", lastEventId: "1" });
+      expect(await mounted.next()).toMatchObject({ type: "status", lastEventId: idOf(1) });
       await mounted.close();
       expect(await (await fetch(`${http.url}/own`)).text()).toBe("own");
       expect((await fetch(`${http.url}/jobcast/v1/nothing`)).status).toBe(404);
