@@ -59,6 +59,7 @@ END stored,
   constraint batch_owner_id_length CHECK (length(owner_id) >= 1 AND length(owner_id) <= 255)
 );
 CREATE INDEX batches_by_created ON jobcast.batches USING btree (created_at DESC, id DESC);
+CREATE INDEX batches_by_key ON jobcast.batches USING btree (created_at) WHERE (idempotency_key IS NOT NULL);
 CREATE INDEX batches_by_owner ON jobcast.batches USING btree (owner_id, created_at DESC, id DESC);
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.batches FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.batches FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
@@ -193,6 +194,8 @@ create table jobcast.jobs (
 CREATE INDEX jobs_by_batch ON jobcast.jobs USING btree (batch_id, created_at DESC, id DESC) WHERE (batch_id IS NOT NULL);
 CREATE INDEX jobs_by_created ON jobcast.jobs USING btree (created_at DESC, id DESC);
 CREATE INDEX jobs_by_deadline ON jobcast.jobs USING btree (timeout_at) WHERE ((timeout_at IS NOT NULL) AND (status = ANY (ARRAY['pending'::text, 'queued'::text, 'processing'::text])));
+CREATE INDEX jobs_by_end ON jobcast.jobs USING btree (status, finished_at, id) WHERE (finished_at IS NOT NULL);
+CREATE INDEX jobs_by_key ON jobcast.jobs USING btree (created_at) WHERE (idempotency_key IS NOT NULL);
 CREATE INDEX jobs_by_owner ON jobcast.jobs USING btree (owner_id, created_at DESC, id DESC);
 CREATE INDEX jobs_by_owner_status ON jobcast.jobs USING btree (owner_id, status, created_at DESC, id DESC);
 CREATE INDEX jobs_by_owner_type ON jobcast.jobs USING btree (owner_id, type, created_at DESC, id DESC);
@@ -224,6 +227,19 @@ create table jobcast.migrations (
   applied_at timestamp with time zone not null default clock_timestamp(),
   constraint migrations_pkey PRIMARY KEY (id)
 );
+
+create table jobcast.retention (
+  kind text not null,
+  position_at timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  position_id uuid not null default '00000000-0000-0000-0000-000000000000'::uuid,
+  removed bigint not null default 0,
+  swept_at timestamp with time zone,
+  constraint retention_pkey PRIMARY KEY (kind)
+);
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.retention FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.retention FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
+comment on column jobcast.retention.position_at is 'Of steps: the end of the last job that was looked at, which is then not looked at again.';
+comment on table jobcast.retention is 'What was removed so far, and who is at it: a process that works on a kind has its row locked.';
 
 create table jobcast.signing_keys (
   name text not null,
@@ -269,6 +285,7 @@ create table jobcast.webhook_deliveries (
   constraint webhook_deliveries_pkey PRIMARY KEY (job_id, webhook_id),
   constraint webhook_deliveries_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobcast.jobs(id) ON DELETE CASCADE
 );
+CREATE INDEX webhook_deliveries_by_time ON jobcast.webhook_deliveries USING btree (received_at);
 CREATE UNIQUE INDEX webhook_deliveries_once_per_signer ON jobcast.webhook_deliveries USING btree (signer, webhook_id) WHERE (signer IS NOT NULL);
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.webhook_deliveries FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.webhook_deliveries FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
@@ -840,6 +857,123 @@ $function$;
 revoke EXECUTE on function jobcast.post_credits(jsonb) from public;
 comment on function jobcast.post_credits(pg_catalog.jsonb) is 'Entries of the ledger, all or none: [{"owner_id", "kind", "amount", "job_id"?, "attempt"?, "reason"?, "idempotency_key"?, "request_hash"?}, ...].';
 
+CREATE OR REPLACE FUNCTION jobcast.prune(kind text, age interval, most integer DEFAULT 500, OUT removed bigint, OUT has_more boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_before constant timestamptz := statement_timestamp() - prune.age;
+  v_state jobcast.retention;
+  v_seen bigint;
+  v_batches uuid[];
+begin
+  if not exists (select from jobcast.retention r where r.kind = prune.kind) then
+    raise exception '% is nothing that is removed', prune.kind using errcode = '22023';
+  end if;
+  -- Whoever has the row is at it, and one is enough.
+  select * into v_state from jobcast.retention r where r.kind = prune.kind for update skip locked;
+  if not found then
+    removed := 0;
+    has_more := false;
+    return;
+  end if;
+
+  if prune.kind in ('completed', 'failed', 'cancelled', 'timeout') then
+    with doomed as (
+      select j.id from jobcast.jobs j
+      where j.status = prune.kind and j.finished_at < v_before
+      order by j.finished_at, j.id
+      limit prune.most
+      for update skip locked
+    ), gone as (
+      delete from jobcast.jobs j using doomed d where j.id = d.id returning j.batch_id
+    )
+    select count(*), array_agg(distinct g.batch_id) filter (where g.batch_id is not null)
+      into removed, v_batches
+      from gone g;
+    v_seen := removed;
+    -- A statement of its own: this one sees that the jobs are gone.
+    delete from jobcast.batches b
+      where b.id = any (v_batches) and not exists (select from jobcast.jobs j where j.batch_id = b.id);
+  elsif prune.kind like 'steps of %' then
+    with walked as (
+      select j.id, j.version, j.finished_at from jobcast.jobs j
+      where j.status = substr(prune.kind, 10) and j.finished_at < v_before
+        and (j.finished_at, j.id) > (v_state.position_at, v_state.position_id)
+      order by j.finished_at, j.id
+      limit prune.most
+    ), gone as (
+      -- What stays is how each attempt came into each status, and the newest version.
+      delete from jobcast.status_history h
+      using walked w
+      where h.job_id = w.id and h.version < w.version and exists (
+        select from jobcast.status_history p
+        where p.job_id = h.job_id and p.version = h.version - 1
+          and p.attempt = h.attempt and p.status = h.status
+      )
+      returning 1
+    ), newest as (
+      select w.finished_at, w.id from walked w order by w.finished_at desc, w.id desc limit 1
+    )
+    select (select count(*) from gone), (select count(*) from walked),
+        coalesce(n.finished_at, v_state.position_at), coalesce(n.id, v_state.position_id)
+      into removed, v_seen, v_state.position_at, v_state.position_id
+      from (values (1)) one left join newest n on true;
+  elsif prune.kind = 'deliveries' then
+    delete from jobcast.webhook_deliveries d
+      where (d.job_id, d.webhook_id) in (
+        select o.job_id, o.webhook_id from jobcast.webhook_deliveries o
+        where o.received_at < v_before
+        order by o.received_at
+        limit prune.most
+      );
+    get diagnostics removed = row_count;
+    v_seen := removed;
+  elsif prune.kind = 'keys' then
+    update jobcast.jobs j set idempotency_key = null, request_hash = null
+      where j.id in (
+        select o.id from jobcast.jobs o
+        where o.idempotency_key is not null and o.created_at < v_before
+        order by o.created_at
+        limit prune.most
+        for update skip locked
+      );
+    get diagnostics removed = row_count;
+    update jobcast.batches b set idempotency_key = null, request_hash = null
+      where b.id in (
+        select o.id from jobcast.batches o
+        where o.idempotency_key is not null and o.created_at < v_before
+        order by o.created_at
+        limit prune.most
+        for update skip locked
+      );
+    get diagnostics v_seen = row_count;
+    removed := removed + v_seen;
+    v_seen := removed;
+  elsif prune.kind = 'deletions' then
+    delete from jobcast.deletions d
+      where (d.xid, d.job_id) in (
+        select o.xid, o.job_id from jobcast.deletions o
+        where o.occurred_at < v_before
+        order by o.occurred_at
+        limit prune.most
+      );
+    get diagnostics removed = row_count;
+    v_seen := removed;
+  end if;
+
+  has_more := v_seen >= prune.most;
+  update jobcast.retention r
+    set removed = r.removed + prune.removed, swept_at = clock_timestamp(),
+      position_at = v_state.position_at, position_id = v_state.position_id
+    where r.kind = v_state.kind;
+end
+$function$;
+revoke EXECUTE on function jobcast.prune(text,interval,integer) from public;
+comment on function jobcast.prune(pg_catalog.text,interval,integer) is 'Removes up to so many of a kind that are older: for the service, and for whoever owns the schema.';
+
 CREATE OR REPLACE FUNCTION jobcast.report_progress(id uuid, progress double precision, stage text DEFAULT NULL::text, message text DEFAULT NULL::text, counts jsonb DEFAULT NULL::jsonb, attempt integer DEFAULT NULL::integer)
  RETURNS jobcast.jobs
  LANGUAGE sql
@@ -1300,6 +1434,7 @@ AS $function$
 declare
   v_now constant timestamptz := clock_timestamp();
   v_retry constant boolean := new.attempt is distinct from old.attempt;
+  v_same jobcast.jobs;
 begin
   if (new.id, new.owner_id, new.batch_id, new.credits)
     is distinct from (old.id, old.owner_id, old.batch_id, old.credits) then
@@ -1399,7 +1534,13 @@ begin
     return new;
   end if;
   if new is distinct from old then
-    new.updated_at := v_now;
+    -- That a key has expired is no news of the job.
+    v_same := old;
+    v_same.idempotency_key := new.idempotency_key;
+    v_same.request_hash := new.request_hash;
+    if new is distinct from v_same then
+      new.updated_at := v_now;
+    end if;
     return new;
   end if;
   return null; -- nothing changed: no write, no version, no bell

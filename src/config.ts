@@ -8,6 +8,7 @@ import {
   type Options,
   oneOf,
   optionFields,
+  retentionFields,
   wholeNumber,
 } from "./options.ts";
 
@@ -36,7 +37,7 @@ const SECRET_KEYS: ReadonlySet<string> = new Set([
 ]);
 
 /** A number as an environment has it; what is none is judged with what is out of range. */
-function numberIn(field: z.ZodType<number, number | undefined>) {
+function numberIn<N extends number | undefined>(field: z.ZodType<N, number | undefined>) {
   return z
     .string()
     .optional()
@@ -80,6 +81,13 @@ const settings = z.object({
   MAX_STREAMS: numberIn(optionFields.maxStreams),
   MAX_STREAMS_PER_OWNER: numberIn(optionFields.maxStreamsPerOwner),
   MAX_STREAM_SECONDS: numberIn(optionFields.maxStreamSeconds),
+  RETENTION_COMPLETED_DAYS: numberIn(retentionFields.completedDays),
+  RETENTION_FAILED_DAYS: numberIn(retentionFields.failedDays),
+  RETENTION_CANCELLED_DAYS: numberIn(retentionFields.cancelledDays),
+  RETENTION_TIMEOUT_DAYS: numberIn(retentionFields.timeoutDays),
+  RETENTION_STEPS_DAYS: numberIn(retentionFields.stepsDays),
+  RETENTION_DELIVERIES_DAYS: numberIn(retentionFields.deliveriesDays),
+  RETENTION_KEYS_DAYS: numberIn(retentionFields.keysDays),
   DRAIN_SECONDS: numberIn(wholeNumber(0, 3600, "seconds").default(10)),
   LOG_LEVEL: oneOf(LOG_LEVELS).default("info"),
 });
@@ -162,6 +170,15 @@ function toConfig(from: z.infer<typeof settings>): Config {
     maxStreams: from.MAX_STREAMS,
     maxStreamsPerOwner: from.MAX_STREAMS_PER_OWNER,
     maxStreamSeconds: from.MAX_STREAM_SECONDS,
+    retention: {
+      completedDays: from.RETENTION_COMPLETED_DAYS,
+      failedDays: from.RETENTION_FAILED_DAYS,
+      cancelledDays: from.RETENTION_CANCELLED_DAYS,
+      timeoutDays: from.RETENTION_TIMEOUT_DAYS,
+      stepsDays: from.RETENTION_STEPS_DAYS,
+      deliveriesDays: from.RETENTION_DELIVERIES_DAYS,
+      keysDays: from.RETENTION_KEYS_DAYS,
+    },
     drainSeconds: from.DRAIN_SECONDS,
     logLevel: from.LOG_LEVEL,
   };
@@ -178,6 +195,7 @@ export function optionsOf(
 
 function deepFreeze(config: Config): Config {
   Object.freeze(config.jwt);
+  Object.freeze(config.retention);
   Object.freeze(config.callbackSecrets);
   Object.freeze(config.corsOrigins);
   return Object.freeze(config);

@@ -2,6 +2,7 @@ import type { Express } from "express";
 import { Lanes } from "./db/lanes.ts";
 import { migrate } from "./db/migrate.ts";
 import { adoptRestoredHistory } from "./db/restore.ts";
+import { createRetention } from "./db/retention.ts";
 import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
 import type { Readiness } from "./http/health-routes.ts";
@@ -79,6 +80,7 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
     log,
   });
   const sweeper = createSweeper(lanes.service, log);
+  const retention = createRetention(lanes.service, options.retention, log);
   const stopping = new AbortController();
   let phase: "new" | "started" | "draining" | "stopped" = "new";
 
@@ -89,6 +91,7 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
     changes: () => changesRead,
     lanes: () => lanes.state(),
     unsentBytes: () => registry.unsent.total,
+    retention: () => retention.state(),
   };
 
   async function adoptHistory(): Promise<void> {
@@ -133,6 +136,7 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
       await listener.start();
       registry.start();
       sweeper.start();
+      retention.start();
       await lanes.start();
       signal.throwIfAborted();
       phase = "started";
@@ -143,7 +147,7 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
 
   async function endParts(): Promise<void> {
     // The connections with them: they cut what hangs, and the sweeper waits for its query.
-    await Promise.all([sweeper.stop(), listener.stop(), lanes.end()]);
+    await Promise.all([sweeper.stop(), retention.stop(), listener.stop(), lanes.end()]);
   }
 
   return {

@@ -66,6 +66,19 @@ const ORIGIN = 'expected origins such as "https://app.example.com" (no "*": cook
 
 const text = z.string("expected a text");
 
+const days = wholeNumber(1, 36_500, "days").optional();
+
+/** After how many days something is removed; what is left out stays for ever. */
+export const retentionFields = {
+  completedDays: days,
+  failedDays: days,
+  cancelledDays: days,
+  timeoutDays: days,
+  stepsDays: days,
+  deliveriesDays: days,
+  keysDays: days,
+};
+
 /** Each option by itself; units and defaults are in .env.example. */
 export const optionFields = {
   databaseUrl: postgresUrl,
@@ -116,6 +129,7 @@ const optionsSchema = z.strictObject({
       ({ secret, jwksUrl }) => secret !== undefined || jwksUrl !== undefined,
       `expected a secret of at least ${MIN_SECRET_BYTES} bytes or a jwksUrl, got neither`,
     ),
+  retention: z.strictObject(retentionFields).default({}),
 });
 
 /** What an application may say: see .env.example for what each is. */

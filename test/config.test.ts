@@ -37,6 +37,7 @@ describe("the defaults", () => {
       maxStreams: 50_000,
       maxStreamsPerOwner: 100,
       maxStreamSeconds: 3600,
+      retention: {},
       drainSeconds: 10,
       logLevel: "info",
     });
@@ -54,8 +55,14 @@ describe("the defaults", () => {
 
   it("cannot be changed afterwards, nor what they hold", () => {
     const config = loadConfig({});
-    const values = [config, config.jwt, config.callbackSecrets, config.corsOrigins];
-    expect(values.map((value) => Object.isFrozen(value))).toEqual([true, true, true, true]);
+    const values = [
+      config,
+      config.jwt,
+      config.callbackSecrets,
+      config.corsOrigins,
+      config.retention,
+    ];
+    expect(values.map((value) => Object.isFrozen(value))).toEqual(values.map(() => true));
   });
 });
 
@@ -84,6 +91,13 @@ describe("what is set", () => {
       MAX_STREAMS: "1",
       MAX_STREAMS_PER_OWNER: "2",
       MAX_STREAM_SECONDS: "3",
+      RETENTION_COMPLETED_DAYS: "1",
+      RETENTION_FAILED_DAYS: "2",
+      RETENTION_CANCELLED_DAYS: "3",
+      RETENTION_TIMEOUT_DAYS: "4",
+      RETENTION_STEPS_DAYS: "5",
+      RETENTION_DELIVERIES_DAYS: "6",
+      RETENTION_KEYS_DAYS: "7",
       DRAIN_SECONDS: "0",
       LOG_LEVEL: "silent",
     });
@@ -111,6 +125,15 @@ describe("what is set", () => {
       databasePoolSize: 4,
       maxStreams: 1,
       maxStreamsPerOwner: 2,
+      retention: {
+        completedDays: 1,
+        failedDays: 2,
+        cancelledDays: 3,
+        timeoutDays: 4,
+        stepsDays: 5,
+        deliveriesDays: 6,
+        keysDays: 7,
+      },
       maxStreamSeconds: 3,
       drainSeconds: 0,
       logLevel: "silent",

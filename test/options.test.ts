@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { CONFIG_KEYS, loadConfig } from "../src/config.ts";
 import { createJobcast, type JobcastOptions } from "../src/jobcast.ts";
 import { createLog } from "../src/log.ts";
-import { ConfigError } from "../src/options.ts";
+import { ConfigError, retentionFields } from "../src/options.ts";
 import { TEST_SECRET } from "./support/tokens.ts";
 
 const GOOD = { databaseUrl: "postgres://db/jobs", jwt: { secret: TEST_SECRET } };
@@ -99,9 +99,21 @@ describe("both doors", () => {
 
   it("have the same options, but for those of the process", () => {
     const shared = CONFIG_KEYS.filter(
-      (key) => !onlyOfTheProcess.includes(key) && !key.startsWith("JWT_"),
+      (key) => !onlyOfTheProcess.includes(key) && !/^(JWT|RETENTION)_/.test(key),
     );
     expect(Object.keys(wrong).map(variableOf).sort()).toEqual([...shared].sort());
+  });
+
+  it("have the same settings of what is kept", () => {
+    for (const key of Object.keys(retentionFields)) {
+      expect(Object.keys(problemsOf({ retention: { [key]: 0 } }))).toEqual([`retention.${key}`]);
+      const name = variableOf(`retention_${key.replace("Days", "_days")}`);
+      const env = { DATABASE_URL: "postgres://db/jobs", [name]: "0" };
+      expect(() => loadConfig(env)).toThrow(`${name}: expected a whole number from 1`);
+    }
+    expect(CONFIG_KEYS.filter((key) => key.startsWith("RETENTION_"))).toHaveLength(
+      Object.keys(retentionFields).length,
+    );
   });
 
   it.each(Object.entries(wrong))("refuse %s = %s", (option, value) => {

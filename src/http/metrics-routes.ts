@@ -31,7 +31,7 @@ export function createMetricsRouter(source: StatisticsSource): Router {
 }
 
 function metricsOf(source: StatisticsSource): Metric[] {
-  const { streams, subscriptions, listener, changes, lanes, unsentBytes } = source;
+  const { streams, subscriptions, listener, changes, lanes, unsentBytes, retention } = source;
   const ofLanes = (read: (lane: LaneState) => number) => () =>
     Object.fromEntries(Object.entries(lanes()).map(([name, lane]) => [name, read(lane)]));
   return [
@@ -129,6 +129,19 @@ function metricsOf(source: StatisticsSource): Metric[] {
       help: "Statements that wait for their turn.",
       label: "lane",
       read: ofLanes(({ waiting }) => waiting),
+    },
+    {
+      type: "counter",
+      name: "retention_removed_total",
+      help: "Rows that were old enough and that this process removed.",
+      label: "kind",
+      read: () => retention().removed,
+    },
+    {
+      type: "gauge",
+      name: "retention_sweep_age_seconds",
+      help: "Since this process last looked after everything that is old.",
+      read: () => (retention().sweptAgoMs ?? Number.NaN) / 1_000,
     },
   ];
 }

@@ -1,5 +1,6 @@
 import express, { type Router } from "express";
 import type { LaneState } from "../db/lane.ts";
+import type { RetentionState } from "../db/retention.ts";
 import type { ListenerState } from "../feed/listener.ts";
 import type { Statistics } from "../protocol/statistics.ts";
 import type { StreamStatistics } from "../stream/registry.ts";
@@ -19,6 +20,7 @@ export type StatisticsSource = {
   lanes(): Readonly<Record<string, LaneState>>;
   /** Bytes that wait for clients. */
   unsentBytes(): number;
+  retention(): RetentionState;
 };
 
 /** `GET /v1/stats`, for those with the scope `stats:read`: it names owners. */
@@ -33,7 +35,7 @@ export function createStatsRouter(source: StatisticsSource): Router {
 
 function readStatistics(source: StatisticsSource): Statistics {
   const { open, openByOwner, opened, refused, cut, delivered, replayed } = source.streams();
-  const { feed, trouble, ...listener } = source.listener();
+  const { feed, ...listener } = source.listener();
   return {
     streams: {
       total: open.sse + open["long-poll"],
@@ -50,6 +52,7 @@ function readStatistics(source: StatisticsSource): Statistics {
     listener: { ...listener, state: feed, changes: source.changes() },
     events: { delivered, replayed, unsentBytes: source.unsentBytes() },
     database: source.lanes(),
+    retention: source.retention(),
     process: { uptimeSeconds: process.uptime(), rssBytes: process.memoryUsage.rss() },
   };
 }

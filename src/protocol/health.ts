@@ -13,4 +13,6 @@ export const readinessSchema = z.object({
   feed: z.enum(["connecting", "awake", "dozing", "asleep"]),
   bell: z.boolean().nullable(),
   lastReadAgoMs: z.int().min(0).nullable(),
+  /** What is in the way, of a process that is not ready. */
+  why: z.array(z.string()).optional(),
 });

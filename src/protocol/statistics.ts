@@ -28,6 +28,8 @@ export const statisticsSchema = z.object({
     state: z.enum(["connecting", "awake", "dozing", "asleep"]),
     /** Whether our own notification was heard lately; null where none is needed. */
     bell: z.boolean().nullable(),
+    /** Why there is no session to read with: an SQLSTATE, an errno or a word; null while there is. */
+    trouble: z.string().nullable(),
     lastReadAgoMs: countSchema.nullable(),
     /** Changes that were read, whoever watches them. */
     changes: countSchema,
@@ -46,11 +48,20 @@ export const statisticsSchema = z.object({
     z.object({
       /** Whether the database answered lately. */
       isHealthy: z.boolean(),
+      /** Why it does not. */
+      trouble: z.string().optional(),
       /** Statements under way, and those that wait for their turn. */
       running: countSchema,
       waiting: countSchema,
     }),
   ),
+  /** What was old enough to be removed. */
+  retention: z.object({
+    /** Rows that this process removed, by what was removed. */
+    removed: z.record(z.string(), countSchema),
+    /** Since it last looked after everything; null before the first time. */
+    sweptAgoMs: countSchema.nullable(),
+  }),
   process: z.object({ uptimeSeconds: z.number().min(0), rssBytes: countSchema }),
 });
 

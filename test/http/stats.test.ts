@@ -145,6 +145,8 @@ describe("GET /metrics", () => {
         jobcast_listener_healthy: 1,
         jobcast_listener_asleep: expect.toSatisfy((value) => value === 0 || value === 1),
         jobcast_listener_last_read_age_seconds: expect.toSatisfy((age) => age >= 0 && age < 5),
+        'jobcast_retention_removed_total{kind="deletions"}': 0,
+        jobcast_retention_sweep_age_seconds: expect.toSatisfy((age) => age >= 0),
       },
     );
     expect([...values.keys()].join()).not.toContain("alice");
