@@ -4,8 +4,11 @@ import { idOf } from "../stream/edge.ts";
 import { type BrowserStream, openBrowserStream } from "../support/browser-stream.ts";
 import { launchChromium } from "../support/chromium.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { until } from "../support/deadline.ts";
 import { type HttpFixture, serveHttp } from "../support/http-fixture.ts";
+import { codeBlocks } from "../support/markdown.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
 
 /** How long the browser is watched for a request that it must not make: many times its delay. */
 const QUIET_MS = 2_000;
@@ -122,6 +125,32 @@ describe("EventSource in Chromium, on a page of another origin", () => {
     await stream.next(isStatus, 20_000);
     expect(versionsOf(stream)).toEqual([1, 2]);
     expect(server.logged.filter((line) => line.includes('"OPTIONS"'))).toEqual([]);
+  });
+
+  it("is watched by the function of docs/clients.md, also over a connection that died", async () => {
+    const proxy = await startTcpProxy(server.port);
+    const [code = ""] = await codeBlocks("docs/clients.md", "js");
+    const job = await createJob();
+    const { body } = await server.call("POST", "/v1/stream-tokens");
+    const url = `http://127.0.0.1:${proxy.port}/v1/jobs/${job}/events?access_token=${body.token}`;
+    const versions: number[] = [];
+    let hasEnded = false;
+    await page.exposeFunction("onState", ({ version }: { version: number }) => {
+      versions.push(version);
+    });
+    await page.exposeFunction("onEnd", () => {
+      hasEnded = true;
+    });
+    await page.evaluate(`${code}\nwatchJob(${JSON.stringify(url)}, onState, onEnd);`);
+    await until(() => versions.length === 1, 10_000, "the first state");
+    proxy.blackhole();
+    await report(job, 20);
+    proxy.thaw();
+    await until(() => versions.length === 2, 40_000, "what was missed");
+    await database.query("select jobcast.complete_job($1)", [job]);
+    await until(() => hasEnded, 10_000, "the end");
+    expect(versions).toEqual([1, 2, 3]);
+    await proxy.close();
   });
 
   it("stops for good after the end of the job", async () => {
