@@ -14,6 +14,8 @@ const quiet = { info: () => undefined, warn: () => undefined };
 /** A PostgreSQL of the test's own, which may be stopped, killed and started again. */
 export type EmbeddedDatabase = Sql & {
   readonly url: string;
+  /** The same for the superuser. */
+  readonly adminUrl: string;
   stop(): Promise<void>;
   start(): Promise<void>;
   /** Ends it as a crash does: what was not flushed is lost. */
@@ -38,6 +40,9 @@ export async function createEmbeddedDatabase(
   return {
     get url() {
       return postgres.url;
+    },
+    get adminUrl() {
+      return postgres.superuserUrl;
     },
     /** A connection for each statement, because the server comes and goes. */
     async query<Row extends pg.QueryResultRow>(sql: string, params: unknown[] = []) {

@@ -1,3 +1,4 @@
+import { writeFile } from "node:fs/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
 import { createJobcast } from "../../src/jobcast.ts";
@@ -9,6 +10,7 @@ import { startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 import { TEST_SECRET } from "../support/tokens.ts";
 import { createEmbeddedDatabase, type EmbeddedDatabase } from "./embedded-database.ts";
 import { readyz, untilAsleep, untilListener } from "./listener.ts";
+import { startPgProxy } from "./pg-proxy.ts";
 import { change, createJobs, type Sql } from "./watch.ts";
 
 let server: TestServer | undefined;
@@ -110,6 +112,40 @@ describe("an endpoint that moved, while nobody cut what led to where it was", ()
       where application_name in ('jobcast feed', 'jobcast doorbell')`;
     const areGone = async () => (await before.query(listeners)).length === 0;
     await until(areGone, 20_000, "nobody to listen where it was");
+  });
+});
+
+describe("a pooler whose server was changed under open sessions", () => {
+  it("ends the streams of before, and none is silent", async () => {
+    const [before, after] = await Promise.all([createEmbeddedDatabase(), createEmbeddedDatabase()]);
+    undo.push(
+      () => before.remove(),
+      () => after.remove(),
+    );
+    await migrate({ connectionString: after.url });
+    const [hba] = await after.query<{ setting: string }>(
+      "select setting from pg_settings where name = 'hba_file'",
+    );
+    await writeFile(hba?.setting ?? "", "host all all 127.0.0.1/32 trust\n");
+    await after.query("select pg_reload_conf()");
+    const pooler = await startPgProxy(Number(new URL(before.url).port));
+    undo.push(() => pooler.close());
+    pooler.isSilent = true;
+    const url = new URL(before.url);
+    url.port = String(pooler.port);
+    server = await startTestServer({ databaseUrl: url.href, feed: "poll" });
+    const [job = ""] = await createJobs(before, 1);
+    const streams = [await open(`/v1/jobs/${job}/events`), await open("/v1/events")];
+    for (const stream of streams) await stream.next();
+    pooler.retarget(Number(new URL(after.url).port));
+    for (const stream of streams) await expectDatabaseChanged(stream);
+    await untilListener(server, ({ status }) => status === 200, 20_000);
+    const [other = ""] = await createJobs(after, 1);
+    const back = await open("/v1/events", streams[1]?.lastEventId);
+    expect((await back.next()).type).toBe("reset");
+    await back.next(({ data }) => data.includes(other));
+    await change(after, other);
+    await back.next(({ data }) => data.includes('"version":2'));
   });
 });
 

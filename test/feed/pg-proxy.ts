@@ -13,6 +13,11 @@ export type PgProxy = {
    * process that is not the server's.
    */
   isSilent: boolean;
+  /**
+   * From the next transaction of each client on its server is another one, which lets everybody in;
+   * no client hears of it.
+   */
+  retarget(port: number): void;
   close(): Promise<void>;
 };
 
@@ -20,44 +25,82 @@ const QUERY = "Q".charCodeAt(0);
 const PARSE = "P".charCodeAt(0);
 const NOTIFICATION_RESPONSE = "A".charCodeAt(0);
 const BACKEND_KEY_DATA = "K".charCodeAt(0);
+const READY_FOR_QUERY = "Z".charCodeAt(0);
+const IDLE = "I".charCodeAt(0);
 
 export async function startPgProxy(targetPort: number): Promise<PgProxy> {
   const sockets = new Set<Socket>();
   const refusals: string[] = [];
   const statements: string[] = [];
   let isSilent = false;
+  let target = targetPort;
 
   const server = createServer((client) => {
-    const upstream = connect(targetPort, "127.0.0.1");
-    for (const [socket, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(socket);
-      socket.setNoDelay(true);
-      socket.on("error", () => undefined); // the close that follows tells the other side
-      socket.once("close", () => {
-        sockets.delete(socket);
-        other.destroy();
+    let startup: Buffer | undefined;
+    let place = target;
+    let isIdle = false;
+    /** What came from the client while its connection to the server is made anew. */
+    let waiting: Buffer[] | undefined;
+    let upstream = connectTo(place);
+
+    function connectTo(port: number): Socket {
+      const socket = connect(port, "127.0.0.1");
+      hold(socket, client, () => socket === upstream);
+      const fromServer = splitMessages((message) => {
+        const isReady = message[0] === READY_FOR_QUERY;
+        isIdle = isReady && message[5] === IDLE;
+        if (waiting) {
+          // The client has been let in long ago.
+          if (isReady) for (const each of waiting.splice(0)) socket.write(each);
+          if (isReady) waiting = undefined;
+          return;
+        }
+        if (isSilent && message[0] === NOTIFICATION_RESPONSE) return;
+        // The process follows the type and the length.
+        if (isSilent && message[0] === BACKEND_KEY_DATA) message.writeUInt32BE(1, 5);
+        client.write(message);
       });
+      socket.on("data", fromServer);
+      return socket;
     }
+
+    /** As a transaction pooler whose servers were changed: between two transactions. */
+    function moveOn(): void {
+      const before = upstream;
+      waiting = [];
+      place = target;
+      upstream = connectTo(place);
+      before.destroy();
+      if (startup) upstream.write(startup);
+    }
+
+    hold(client, undefined, () => true);
+    client.once("close", () => upstream.destroy());
     // The startup packet, the first of a client, has no type.
     const fromClient = splitMessages((message) => {
+      startup ??= Buffer.from(message);
       const sql = statementOf(message);
       if (sql !== undefined) statements.push(sql);
       const code = /^listen /i.test(sql ?? "") ? refusals.shift() : undefined;
-      if (code === undefined) upstream.write(message);
-      else client.write(errorResponse(code));
+      if (place !== target && isIdle) moveOn();
+      if (code !== undefined) client.write(errorResponse(code));
+      else if (waiting) waiting.push(Buffer.from(message));
+      else upstream.write(message);
     }, true);
-    const fromServer = splitMessages((message) => {
-      if (isSilent && message[0] === NOTIFICATION_RESPONSE) return;
-      // The process follows the type and the length.
-      if (isSilent && message[0] === BACKEND_KEY_DATA) message.writeUInt32BE(1, 5);
-      client.write(message);
-    });
     client.on("data", fromClient);
-    upstream.on("data", fromServer);
   });
+
+  /** @param isCurrent whether its end is the end of the other one */
+  function hold(socket: Socket, other: Socket | undefined, isCurrent: () => boolean): void {
+    sockets.add(socket);
+    socket.setNoDelay(true);
+    socket.on("error", () => undefined); // the close that follows tells the other side
+    socket.once("close", () => {
+      sockets.delete(socket);
+      if (isCurrent()) other?.destroy();
+    });
+  }
+
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
 
@@ -70,6 +113,9 @@ export async function startPgProxy(targetPort: number): Promise<PgProxy> {
     },
     set isSilent(value) {
       isSilent = value;
+    },
+    retarget(port) {
+      target = port;
     },
     async close() {
       const closed = once(server, "close");
