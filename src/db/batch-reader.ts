@@ -1,9 +1,9 @@
 import type { Batch } from "../protocol/batch.ts";
 import { formatEventId } from "../protocol/event-id.ts";
 import { type BatchRow, batchColumns, toBatch } from "./batch-row.ts";
-import { tagOf } from "./changes.ts";
 import { gather } from "./gather.ts";
 import type { Query } from "./query.ts";
+import { tagOf } from "./versions.ts";
 
 /** A batch as it stands, and the id of the event that says so. */
 export type BatchState = { readonly batch: Batch; readonly id: string };

@@ -1,8 +1,9 @@
 import pg from "pg";
-import { type ChangeRow, isWhole, VALUES, type Value, versionOf } from "./changes.ts";
+import { type ChangeRow, isWhole, VALUES, type Value } from "./changes.ts";
 import { AnswerTooLargeError } from "./client.ts";
 import type { Query } from "./query.ts";
 import { isJsonWithin } from "./value-size.ts";
+import { versionOf } from "./versions.ts";
 
 /** Bytes of values that are read together. */
 const GROUP_BYTES = 1_024 * 1_024;

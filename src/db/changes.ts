@@ -1,9 +1,10 @@
 import { type Change, deletedJson, type News } from "../protocol/event.ts";
 import { formatEventId } from "../protocol/event-id.ts";
-import { nextXid, type Snapshot } from "../protocol/snapshot.ts";
 import type { Status } from "../protocol/status.ts";
 import { toIso } from "./moment.ts";
 import { areStoredPlain, storedBytes } from "./value-size.ts";
+import { FROM_HISTORY, tagOf } from "./versions.ts";
+import { beganAfter, notVisibleIn, wasOpenIn } from "./visibility.ts";
 
 /**
  * Rows of status_history as readers see them. They are bounded in bytes before they are read: a row
@@ -25,66 +26,6 @@ const STORED_BYTES = storedBytes(COLUMNS);
 const COUNTED_BYTES = `coalesce(h.bytes, case
   when ${STORED_BYTES} <= ${PLAIN_BYTES} and ${areStoredPlain(COLUMNS)} then ${STORED_BYTES}
   else greatest(${STORED_BYTES}, ${INLINE_BYTES + 1}) end)`;
-
-/**
- * Tells a row from any other of the same job and version: the lower three bytes of its moment, in
- * microseconds. A dump keeps them, whatever it is restored into, and infinity has them too.
- */
-export function tagOf(moment: string): string {
-  return `right(encode(timestamptz_send(${moment}), 'hex'), 6)`;
-}
-
-/**
- * What is needed of a version: of status_history, and of the job itself where its history is gone.
- * By its source the present version of such a job was written by nobody in particular, long ago.
- */
-const VERSION_COLUMNS: Readonly<Record<string, string>> = {
-  job_id: "j.id",
-  version: "j.version",
-  attempt: "j.attempt",
-  status: "j.status",
-  progress: "j.progress",
-  stage: "j.stage",
-  message: "j.message",
-  counts: "j.counts",
-  result: "j.result",
-  error: "j.error",
-  estimated_seconds_remaining: "null::integer",
-  source: "'sql'",
-  xid: "'3'::xid8",
-  occurred_at: "j.updated_at",
-  bytes: "j.bytes",
-};
-
-const FROM_HISTORY = `select ${Object.keys(VERSION_COLUMNS).map((name) => `h.${name}`)}
-  from jobcast.status_history h`;
-const FROM_JOB = `select ${Object.entries(VERSION_COLUMNS).map(([name, value]) => `${value} as ${name}`)}`;
-
-/**
- * The rows of one version of a job, be it in the history or, if it is the present one, in the job.
- * @param version SQL; `j` is the job
- */
-export function versionOf(version: string): string {
-  return `
-    ${FROM_HISTORY} where h.job_id = j.id and h.version = ${version}
-    union all
-    ${FROM_JOB} where j.version = ${version} and not exists (
-      select from jobcast.status_history h where h.job_id = j.id and h.version = ${version}
-    )`;
-}
-
-/** The newest version of the job `j` that a snapshot saw. */
-export function versionSeenBy(snapshot: string): string {
-  return `
-    (${FROM_HISTORY}
-      where h.job_id = j.id and (
-        pg_visible_in_snapshot(h.xid, ${snapshot}) or h.xid >= pg_snapshot_xmax(pg_current_snapshot())
-      )
-      order by h.version desc
-      limit 1)
-    union all
-    ${FROM_JOB} where not exists (select from jobcast.status_history h where h.job_id = j.id)`;
-}
 
 /**
  * The columns of a change, from `status_history h` and its `jobs j`.
@@ -110,23 +51,6 @@ export const DELETION_COLUMNS = `d.job_id, d.version, 0 as attempt, d.status, 0:
   'deleted' as kind`;
 
 /**
- * Rows of a table that the snapshot in parameter `$n` did not see; an index on xid finds them. Ids
- * that this cluster has not given out yet came with a restore, and would be new for ever.
- */
-export function notVisibleIn(parameter: string, table = "h"): string {
-  return `(${beganAfter(parameter, table)} or ${wasOpenIn(parameter, table)})
-    and ${table}.xid < pg_snapshot_xmax(pg_current_snapshot())`;
-}
-
-function beganAfter(parameter: string, table: string): string {
-  return `${table}.xid >= pg_snapshot_xmax(${parameter}::pg_snapshot)`;
-}
-
-function wasOpenIn(parameter: string, table: string): string {
-  return `${table}.xid = any (array(select pg_snapshot_xip(${parameter}::pg_snapshot)))`;
-}
-
-/**
  * Everything that the snapshot in parameter `$n` did not see, of all jobs, each job's versions
  * ascending. Whatever the statistics say (after an import in one transaction they say that a
  * transaction writes everything), the rows are found by the index on xid: each condition by itself,
@@ -147,22 +71,6 @@ export function newChanges(parameter: string, isCareful: boolean): string {
     union all
     select ${DELETION_COLUMNS} from jobcast.deletions d where ${notVisibleIn(parameter, "d")}
     order by job_id, version`;
-}
-
-/** The newest transaction whose rows a statement sees; null when there are none. */
-export const NEWEST_XID = `greatest(
-  (select n.xid from jobcast.status_history n order by n.xid desc limit 1),
-  (select n.xid from jobcast.deletions n order by n.xid desc limit 1)
-)`;
-
-/**
- * The snapshot as far as the history goes: the same for every row that it could see, but without
- * the ids above the newest of them. Only a flushed commit is sure to keep its id: after a crash
- * the others are given out again, and a change written under one must not count as seen.
- */
-export function upTo(newestXid: number | null, { xmin, xmax, xip }: Snapshot): Snapshot {
-  const end = Math.min(xmax, nextXid(newestXid ?? 0));
-  return { xmin: Math.min(xmin, end), xmax: end, xip: xip.filter((xid) => xid < end) };
 }
 
 /** JSON in it is PostgreSQL's text of it, and so are moments. */

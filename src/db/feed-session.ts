@@ -1,18 +1,12 @@
 import type { News } from "../protocol/event.ts";
 import { formatSnapshot, parseSnapshot, type Snapshot } from "../protocol/snapshot.ts";
-import {
-  type ChangeRow,
-  hasChange,
-  type MaybeChangeRow,
-  NEWEST_XID,
-  newChanges,
-  upTo,
-} from "./changes.ts";
+import { type ChangeRow, hasChange, type MaybeChangeRow, newChanges } from "./changes.ts";
 import { DatabaseClient } from "./client.ts";
 import { readEpoch, readPlace } from "./epoch.ts";
 import { holdersOfBell } from "./lock-holders.ts";
 import { type NewsOptions, tellNews } from "./news.ts";
 import { type Query, theOne } from "./query.ts";
+import { NEWEST_XID, upTo } from "./visibility.ts";
 
 /** More than a live read ever holds; a longer catch-up is read in pages of this size. */
 const PAGE = 1_000;

@@ -7,12 +7,11 @@ import {
   changeColumns,
   hasChange,
   type MaybeChangeRow,
-  tagOf,
   toChange,
-  versionOf,
 } from "./changes.ts";
 import { gather } from "./gather.ts";
 import type { Query } from "./query.ts";
+import { tagOf, versionOf } from "./versions.ts";
 
 /** A job as it stands, and its events above the one that was asked for. */
 export type JobReplay = {

@@ -6,11 +6,13 @@ const MOST = 10_000;
 /**
  * After a logical restore into another cluster the stored transaction ids mean nothing: those
  * above this cluster's counter would look like changes that are still to come. They get the id
- * of a transaction that ended long ago (the first normal one), and so count as seen.
+ * of a transaction that ended long ago (the first normal one), and so count as seen. Deletions of
+ * that cluster were told there.
  * @returns how many rows were mended
  */
 export async function adoptRestoredHistory(lane: Lane, signal: AbortSignal): Promise<number> {
   const query = lane.for({});
+  await query("delete from jobcast.deletions where xid >= pg_snapshot_xmax(pg_current_snapshot())");
   let adopted = 0;
   for (let last = MOST; last === MOST; adopted += last) {
     signal.throwIfAborted();

@@ -9,15 +9,12 @@ import {
   DELETION_COLUMNS,
   hasChange,
   type MaybeChangeRow,
-  NEWEST_XID,
-  notVisibleIn,
   toChange,
-  upTo,
-  versionOf,
-  versionSeenBy,
 } from "./changes.ts";
 import type { Lane } from "./lane.ts";
 import type { Query } from "./query.ts";
+import { versionOf, versionSeenBy } from "./versions.ts";
+import { NEWEST_XID, notVisibleIn, upTo } from "./visibility.ts";
 
 /** A page of a walk over many jobs. */
 export type ScopePage = {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { upTo } from "../../src/db/changes.ts";
+import { upTo } from "../../src/db/visibility.ts";
 import { formatSnapshot } from "../../src/protocol/snapshot.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 

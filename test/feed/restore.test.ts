@@ -50,6 +50,11 @@ async function restoreJob(): Promise<string> {
      select $1, v, 1, 'pending', 0, 'sql', (7000000000 + v)::text::xid8 from generate_series(1, 3) v`,
     [rows[0].id],
   );
+  await client.query(
+    `insert into jobcast.deletions (job_id, version, status, owner_id, xid)
+     values (gen_random_uuid(), 4, 'failed', $1, '7000000009')`,
+    [OWNER],
+  );
   await client.end();
   return rows[0].id;
 }
@@ -58,6 +63,7 @@ it("replays and goes on after a restore into a younger cluster", async () => {
   const job = await restoreJob();
   const { logged } = await start();
   expect(logged.join("")).toMatch(/"adopted":3,.*restored/);
+  expect(await db.query("select from jobcast.deletions")).toEqual([]);
 
   const all = await open("/v1/events");
   const one = await open(`/v1/jobs/${job}/events`, "0");
