@@ -36,15 +36,18 @@ type Read = { readonly jobId: string; readonly after: number | null };
 /** No version: what a first connect asks for is the newest event alone. */
 const NONE = -1;
 
+/** Of a job without a history the present version is the job itself. */
+const TAG_AFTER = `coalesce(
+  (select ${tagOf("a.occurred_at")} from jobcast.status_history a
+   where a.job_id = r.job_id and a.version = r.after),
+  case when r.after = j.version then ${tagOf("j.updated_at")} end)`;
+
 function readJobs(isCareful: boolean): string {
   return firstRows(
     `select r.read, j.owner_id as job_owner_id, j.version as job_version, j.status as job_status,
-       a.tag_after, c.*
+       ${TAG_AFTER} as tag_after, c.*
      from unnest($1::int[], $2::uuid[], $3::bigint[]) as r (read, job_id, after)
      join jobcast.jobs j on j.id = r.job_id
-     left join lateral (
-       select ${tagOf("h.occurred_at")} as tag_after from (${versionOf("r.after")}) h
-     ) a on true
      left join lateral (
        select ${changeColumns(isCareful)}
        from jobcast.status_history h
