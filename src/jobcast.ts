@@ -127,7 +127,7 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
       const migrated = await migrate({ connectionString: databaseUrl, signal, log });
       if (migrated.length > 0) log.info({ migrated }, "the database was migrated");
       if (maxStreams < options.maxStreams) {
-        log.warn(
+        log.info(
           { openFiles: files.limit, maxStreams },
           "fewer streams than MAX_STREAMS: ulimit -n",
         );
