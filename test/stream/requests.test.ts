@@ -118,6 +118,9 @@ describe("the connection of a stream", () => {
       expect(ending).toBe("end");
       expect(text).toMatch(/^connection: close\r$/im);
       expect(text).toMatch(/\r\n0\r\n\r\n$/);
+      const seen = await ask(head("/v1/jobs/:id/events?lastEventId=2", { id }));
+      expect(seen.text).toMatch(/^HTTP\/1.1 204 /);
+      expect(seen.ending).toBe("end");
       await until(() => edge.server.jobcast.statistics().open.sse === 0, 1_000, "its place back");
     }
   });

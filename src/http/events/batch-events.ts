@@ -10,7 +10,14 @@ import type { BatchState } from "../../stream/ports.ts";
 import { type Caller, callerOf, mayReadOwner } from "../auth/caller.ts";
 import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { idOfLast, isUnknown, type LastVersion, lastVersionOf } from "./last-version.ts";
-import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
+import {
+  answerHead,
+  answerPoll,
+  answerSeen,
+  type EventsDeps,
+  openStream,
+  type Visit,
+} from "./stream-edge.ts";
 
 /** `GET /v1/batches/{id}/events`: the states of a batch, as SSE or as one long poll. */
 export async function batchEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
@@ -50,9 +57,7 @@ async function stream(
   const state = visible(await readForRequest(read, clientGone(res), onError), caller);
   const isReset = isUnknownTo(state, last);
   if (!isReset && last.after === state.batch.version && isFinal(state.batch.status)) {
-    res.status(204).end();
-    visit.leave();
-    return;
+    return answerSeen(res, visit);
   }
   const lastId = isReset ? undefined : idOfLast(last, tagAfter(state, last));
   const opened = await openStream(res, deps, visit, lastId);

@@ -8,7 +8,14 @@ import type { JobReader, JobReplay } from "../../stream/ports.ts";
 import { type Caller, callerOf, mayRead } from "../auth/caller.ts";
 import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { idOfLast, isUnknown, type LastVersion, lastVersionOf } from "./last-version.ts";
-import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
+import {
+  answerHead,
+  answerPoll,
+  answerSeen,
+  type EventsDeps,
+  openStream,
+  type Visit,
+} from "./stream-edge.ts";
 
 /** `GET /v1/jobs/{id}/events`: one job, as SSE or as one long poll. */
 export async function jobEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
@@ -45,10 +52,7 @@ async function stream(
     onError,
   );
   if (!isReset && hasSeenEnd(replay, last.after)) {
-    // An EventSource reconnects for ever unless it is told so (HTML, 9.2.1).
-    res.status(204).end();
-    visit.leave();
-    return;
+    return answerSeen(res, visit);
   }
   const lastId = isReset ? undefined : idOfLast(last, replay.tagAfter);
   const opened = await openStream(res, deps, visit, lastId);

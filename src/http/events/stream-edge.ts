@@ -77,6 +77,15 @@ export async function openStream(
   return stream;
 }
 
+/**
+ * The client has seen the end, and stays away: an `EventSource` comes back for ever unless it is
+ * told so (HTML, 9.2.1). The connection ends as that of a stream does.
+ */
+export function answerSeen(res: Response, visit: Visit): void {
+  res.set("Connection", "close").status(204).end();
+  visit.leave();
+}
+
 /** What a long poll found, its events as JSON. */
 export type PollResult = {
   readonly events: readonly string[];
