@@ -129,7 +129,7 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
       if (maxStreams < options.maxStreams) {
         log.info(
           { openFiles: files.limit, maxStreams },
-          "fewer streams than MAX_STREAMS: ulimit -n",
+          "fewer streams than MAX_STREAMS: ulimit -n, or memory",
         );
       }
       await adoptHistory();

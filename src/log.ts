@@ -32,11 +32,22 @@ export const requestLogOptions = {
 } satisfies Options;
 
 /**
- * The URL with the value of every query parameter that is named like a token taken out.
+ * What looks like a token, wherever it is: clients put a second question mark, encode the first one,
+ * or call it as they like. A JWT, and what is behind the number of a callback's attempt.
+ */
+const TOKENS = /eyJ[\w%.~-]{16,}|(?<![\w.])\d+(?:\.|%2e)[\w%.~-]{24,}/gi;
+
+/**
+ * The URL with the value of every query parameter that is named like a token taken out, and with
+ * everything that looks like one.
  *
  * Names are decoded as Express decodes them: `access%5Ftoken` and `%74oken` name a token too.
  */
 export function redactUrl(url: string): string {
+  return redactNamed(url).replace(TOKENS, "[redacted]");
+}
+
+function redactNamed(url: string): string {
   const mark = url.indexOf("?");
   if (mark === -1) return url;
   const pairs = url.slice(mark + 1).split("&");

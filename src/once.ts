@@ -6,8 +6,14 @@ import { createHash } from "node:crypto";
  */
 export type Once = { readonly key: string; readonly hash: Buffer };
 
-/** What may be a number that no double holds. */
-const LONG_NUMBERS = /\d[\d.eE+-]{15,}/g;
+/** A text or a number of JSON; what is between quotes is no number. */
+const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g;
+
+/** So many digits every double keeps. */
+const EXACT_DIGITS = 15;
+
+/** Below it doubles keep fewer. */
+const SMALLEST_NORMAL = 2.2250738585072014e-308;
 
 /**
  * @param request what it says, whatever the order of its keys
@@ -15,9 +21,23 @@ const LONG_NUMBERS = /\d[\d.eE+-]{15,}/g;
  */
 export function once(key: string, request: object, text = ""): Once {
   const hash = createHash("sha256").update(JSON.stringify(request, sortKeys));
-  const numbers = text.match(LONG_NUMBERS) ?? [];
-  if (numbers.length > 0) hash.update(numbers.sort().join(" "));
+  let hasInexact = false;
+  const exact = text.replace(TOKENS, (token) => {
+    if (token.startsWith('"') || isExact(token)) return token;
+    hasInexact = true;
+    return `"${token}"`;
+  });
+  if (hasInexact) hash.update(JSON.stringify(JSON.parse(exact), sortKeys));
   return { key, hash: hash.digest() };
+}
+
+/** Whether a double says what is written. */
+function isExact(number: string): boolean {
+  const [mantissa = ""] = number.split(/[eE]/);
+  const digits = mantissa.replace(/[-.]/g, "").replace(/^0+|0+$/g, "");
+  if (digits === "") return true;
+  const value = Math.abs(Number(number));
+  return digits.length <= EXACT_DIGITS && value >= SMALLEST_NORMAL && value < Infinity;
 }
 
 function sortKeys(_key: string, value: unknown): unknown {

@@ -41,10 +41,17 @@ export class StartError extends Error {
 
 /**
  * An idle connection is kept for longer than load balancers keep one (60 s, most of them): whoever
- * lets go first must not be the one that a request may be on the way to. The time for headers was
- * once counted from the end of the request before (nodejs/node#27363), so it is longer still.
+ * lets go first must not be the one that a request may be on the way to. A head that has begun is
+ * there soon, or will not be.
  */
-const TIMEOUTS = { keepAliveTimeout: 75_000, headersTimeout: 76_000 };
+const TIMEOUTS = {
+  keepAliveTimeout: 75_000,
+  headersTimeout: 10_000,
+  connectionsCheckingInterval: 2_000,
+};
+
+/** Headers of a request; http/request-head.ts refuses who has more. */
+const MAX_HEADERS = 100;
 
 /** What requests that are under way get after the drain, and every later step of a stop. */
 const FINISH_MS = 5_000;
@@ -190,8 +197,8 @@ function ignoreExisting(error: NodeJS.ErrnoException): void {
 /** Beyond what leaves enough for the database a client is turned away, and comes back. */
 function boundConnections(http: Server, { databasePoolSize }: Config, log: Logger): void {
   const { connections } = shareOpenFiles(databasePoolSize);
-  if (connections === Number.POSITIVE_INFINITY) return;
   http.maxConnections = connections;
+  http.maxHeadersCount = MAX_HEADERS;
   let toldAt = Number.NEGATIVE_INFINITY;
   http.on("drop", () => {
     if (performance.now() - toldAt < TELL_MS) return;

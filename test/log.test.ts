@@ -7,6 +7,8 @@ import { createLog, redactUrl, requestLogOptions } from "../src/log.ts";
 
 const SECRET = "eyJhbGciOiJIUzI1NiJ9.c2VjcmV0.c2lnbmF0dXJl";
 
+const CALLBACK = `1.t9k3xq.${"Ab-_".repeat(11).slice(0, 43)}`;
+
 function setup(level: string) {
   const lines: string[] = [];
   const logger = createLog(level, { write: (line) => void lines.push(line) });
@@ -87,6 +89,22 @@ describe("a URL in the log", () => {
     ["http://host/e?token=s", "http://host/e?token=[redacted]"],
   ])("%s is %s", (url, expected) => {
     expect(redactUrl(url)).toBe(expected);
+  });
+
+  it.each([
+    `/v1/jobs/1/events?wait=0?access_token=${SECRET}`,
+    `/v1/events;access_token=${SECRET}`,
+    `/v1/events%3Faccess_token=${SECRET}`,
+    `/v1/events?jwt=${SECRET}`,
+    `/v1/events?authorization=Bearer+${SECRET.replaceAll(".", "%2E")}`,
+    `/${SECRET}`,
+    `/v1/callbacks/1%3Ftoken=${CALLBACK}`,
+    `/v1/callbacks/1?x=1?token=${CALLBACK}`,
+  ])("hides what looks like a token: %s", (url) => {
+    const shown = redactUrl(url);
+    expect(shown).toContain("[redacted]");
+    expect(shown).not.toContain("c2VjcmV0");
+    expect(shown).not.toContain("Ab-_");
   });
 
   it("hides whatever Express would take for the token, however it is written", () => {

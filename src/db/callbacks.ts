@@ -1,5 +1,6 @@
 import type { CallbackReason, CallbackResult } from "../protocol/callback.ts";
 import { isFinal, type Status } from "../protocol/status.ts";
+import { createOwnerReader } from "./job-owners.ts";
 import type { Lanes } from "./lanes.ts";
 import { theOne } from "./query.ts";
 
@@ -27,15 +28,21 @@ type Outcome = { applied: boolean; problem: string | null; status: Status; versi
 
 const NO_SUCH_JOB = "JC002";
 
-/** Deliveries share their part of the connections, whoever's jobs they are for. */
-const OWNER = "callbacks of providers";
-
-/** What external providers write, through the same rules as every other writer. */
-export function createCallbackStore({ writes }: Pick<Lanes, "writes">): CallbackStore {
+/**
+ * What external providers write, through the same rules as every other writer, and in the turns of
+ * him whose job it is: what he has locked keeps nobody else's deliveries waiting.
+ */
+export function createCallbackStore({
+  reads,
+  writes,
+}: Pick<Lanes, "reads" | "writes">): CallbackStore {
+  const findOwners = createOwnerReader(reads);
   return {
     async apply({ jobId, body, patch, resultPath, attempt, webhookId, signer }) {
+      const owner = (await findOwners([jobId], `callbacks of ${jobId}`)).get(jobId);
+      if (owner === undefined) return undefined;
       const outcome = theOne(
-        await writes.for({ owner: OWNER, job: jobId })<Outcome>(
+        await writes.for({ owner, job: jobId })<Outcome>(
           `select c.applied, c.problem, (c.job).status, (c.job).version
            from jobcast.apply_callback(
              $1,

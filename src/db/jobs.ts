@@ -188,7 +188,17 @@ async function updateJobs(
   let left = positions;
   for (const pause of [...LOCKED_PAUSES_MS, undefined]) {
     const locked: number[] = [];
-    for (const row of await updateOnce(query, body, left, bytes)) {
+    const isFirst = left === positions;
+    const rows = await updateOnce(query, body, left, bytes).catch((error: unknown) => {
+      // What was done before is done, and is told; the rest is as it was.
+      if (isFirst) throw error;
+      return undefined;
+    });
+    if (!rows) {
+      for (const position of left) outcomes.set(position, { refusal: LOCKED });
+      break;
+    }
+    for (const row of rows) {
       const position = left[row.item - 1] ?? 0;
       if (row.problem === LOCKED && pause !== undefined) locked.push(position);
       else outcomes.set(position, toOutcome(row));

@@ -57,7 +57,7 @@ export function createApp(parts: AppParts): Express {
   // Express answers `If-None-Match: *` with a 304 even without an ETag, so nothing is ever fresh.
   Object.defineProperty(app.request, "fresh", { value: false });
 
-  app.use(oneAtATime());
+  app.use(dropBodies, oneAtATime());
   if (requestLog) app.use(requestLog);
   app.use(boundAnswers(unsent));
   app.use(protectBrowsers(), allowOrigins(corsOrigins), checkRequestHead, answerOptions(all));
@@ -101,6 +101,12 @@ function errorsOf(routes: RouteTable, handler: ErrorRequestHandler): ErrorReques
     next(error);
   };
 }
+
+/** A GET has no body; what is sent as one is read, or nobody would notice when its client goes. */
+const dropBodies: RequestHandler = (req, _res, next) => {
+  if (req.method === "GET" || req.method === "HEAD") req.resume();
+  next();
+};
 
 function onlyFor(routes: RouteTable, handler: RequestHandler): RequestHandler {
   return (req, res, next) => {

@@ -71,7 +71,7 @@ export function createBatchesRouter(parts: BatchesRouterParts): Router {
     const caller = callerOf(res);
     const { id, ownerId } = await findBatch(req, res);
     if (ownerId !== caller.ownerId) requireScope(caller, "jobs:write");
-    const bytes = await readBody(req, res, caller.ownerId, SMALL_BODY);
+    const bytes = await readBody(req, res, caller.ownerId, { maxBytes: SMALL_BODY });
     const { message } = parseBody(jobActionSchema, parseBodyJson(bytes, req.get("content-type")));
     const batch = visibleBatch(await batches.cancel(id, message, caller.ownerId), caller);
     res.json(withBatchLinks(batch, publicUrl));

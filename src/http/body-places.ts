@@ -11,6 +11,9 @@ const SMALL_BYTES = 8 * 1_024;
 
 const WAIT_MS = 5_000;
 
+/** More than this many would wait in vain. */
+const MAX_WAITING = 200;
+
 type Waiting = { readonly owner: string; readonly bytes: number; readonly start: () => void };
 
 /** Room for the bodies of requests: from before they are read until they are answered. */
@@ -23,8 +26,8 @@ export class BodyPlaces {
    * Waits for room for the body of this request, which it gives back with the end of its answer.
    * @throws {JobcastError} overloaded, when there is none in time
    */
-  async take(req: Request, res: Response, owner: string): Promise<void> {
-    const bytes = sizeOf(req);
+  async take(req: Request, res: Response, owner: string, maxBytes: number): Promise<void> {
+    const bytes = Math.min(maxBytes, sizeOf(req));
     if (bytes <= SMALL_BYTES) return;
     if (this.#hasRoom(owner, bytes)) this.#move(owner, bytes);
     else await this.#wait(owner, bytes);
@@ -54,6 +57,7 @@ export class BodyPlaces {
   }
 
   #wait(owner: string, bytes: number): Promise<void> {
+    if (this.#waiting.length >= MAX_WAITING) return Promise.reject(overloaded());
     return new Promise((resolve, reject) => {
       const waiting: Waiting = {
         owner,
@@ -66,11 +70,15 @@ export class BodyPlaces {
       };
       const timer = setTimeout(() => {
         this.#waiting = this.#waiting.filter((other) => other !== waiting);
-        reject(new JobcastError("overloaded", "Too many large requests at once; try again."));
+        reject(overloaded());
       }, WAIT_MS);
       this.#waiting.push(waiting);
     });
   }
+}
+
+function overloaded(): JobcastError {
+  return new JobcastError("overloaded", "Too many large requests at once; try again.");
 }
 
 /** What it may come to: of a packed body, or one that does not say, as much as there may be. */

@@ -6,12 +6,16 @@ import { checkBodySize, MAX_BODY, tooLarge } from "./request-head.ts";
 /** A body of JSON, as what it says and as the text that said it, in which no number was rounded. */
 export type JsonBody = { readonly value: unknown; readonly text: string };
 
-/** @param maxBytes above which it is refused. Default: 1 MiB, which no body may have more than */
+/**
+ * @param owner whose part of the room it takes
+ * @param options.maxBytes above which it is refused. Default: 1 MiB, which no body may have more than
+ * @param options.withinMs how long it may take to come. Default: 30 s
+ */
 export type ReadBody = (
   req: Request,
   res: Response,
   owner: string,
-  maxBytes?: number,
+  options?: { readonly maxBytes?: number; readonly withinMs?: number },
 ) => Promise<Buffer>;
 
 /** Of a body that says a word or two: a megabyte of keys that nobody knows costs to be refused. */
@@ -27,24 +31,24 @@ const BODY_MS = 30_000;
  * their requests are answered.
  */
 export function createBodyReader(places: BodyPlaces): ReadBody {
-  return async (req, res, owner, maxBytes = MAX_BODY) => {
+  return async (req, res, owner, { maxBytes = MAX_BODY, withinMs = BODY_MS } = {}) => {
     checkBodySize(req, maxBytes);
-    await places.take(req, res, owner);
-    const bytes = await readRaw(req, res);
+    await places.take(req, res, owner, maxBytes);
+    const bytes = await readRaw(req, res, withinMs);
     if (bytes.length > maxBytes) throw tooLarge(maxBytes);
     return bytes;
   };
 }
 
 /** The bytes as they came: a signature is of them, and not of what a parser made of them. */
-async function readRaw(req: Request, res: Response): Promise<Buffer> {
+async function readRaw(req: Request, res: Response, withinMs: number): Promise<Buffer> {
   let timer: NodeJS.Timeout | undefined;
   await new Promise<void>((resolve, reject) => {
     timer = setTimeout(() => {
       // The rest of it may still come, and would be taken for the next request.
       res.set("Connection", "close");
       reject(new JobcastError("request_timeout", "The body did not come in time."));
-    }, BODY_MS);
+    }, withinMs);
     raw(req, res, (error) => (error === undefined ? resolve() : reject(error)));
   }).finally(() => clearTimeout(timer));
   return Buffer.isBuffer(req.body) ? req.body : Buffer.alloc(0);

@@ -39,7 +39,7 @@ export function createCreditsRouter({ credits, readBody }: CreditsRouterParts): 
   router.post("/v1/credits/grants", async (req, res) => {
     const caller = callerOf(res);
     requireScope(caller, "credits:grant");
-    const bytes = await readBody(req, res, caller.ownerId, SMALL_BODY);
+    const bytes = await readBody(req, res, caller.ownerId, { maxBytes: SMALL_BODY });
     const body = parseBodyJson(bytes, req.get("content-type"));
     const grant = parseBody(grantSchema, body);
     const counted = { ...grant, once: onceOf(req, grant, body.text) };

@@ -98,11 +98,14 @@ function contentSecurityPolicy(page: string): string {
 
 /** Sends it packed, once it was packed: a megabyte instead of four. */
 function createScriptHandler(): RequestHandler {
+  let reading: Promise<Buffer> | undefined;
   let packing: Promise<Buffer> | undefined;
   return async (req, res) => {
     res.type("js").vary("Accept-Encoding").set("Cache-Control", "public, max-age=86400");
-    if (!req.acceptsEncodings("gzip")) return res.sendFile(SCRIPT_FILE);
-    packing ??= readFile(SCRIPT_FILE).then((script) => promisify(gzip)(script));
+    // From memory: a file stays open for as long as its reader takes.
+    reading ??= readFile(SCRIPT_FILE);
+    if (!req.acceptsEncodings("gzip")) return res.send(await reading);
+    packing ??= reading.then((script) => promisify(gzip)(script));
     res.set("Content-Encoding", "gzip").send(await packing);
   };
 }

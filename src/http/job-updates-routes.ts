@@ -98,8 +98,16 @@ function toResult(
 }
 
 function refuse({ job, refusal }: UpdateOutcome = {}): JobcastError {
-  if (!job || refusal === undefined) return noSuchJob();
+  if (refusal === undefined) return noSuchJob();
+  return (
+    toRefusal(refusal, membersOf(job, refusal)) ??
+    new JobcastError("internal", `refused by ${refusal}`)
+  );
+}
+
+/** What its caller may know of a job that was looked at. */
+function membersOf(job: UpdateOutcome["job"], refusal: string) {
+  if (!job) return undefined;
   const { status, version, attempt } = job;
-  const members = refusal === "JC003" ? { status, attempt } : { status, version };
-  return toRefusal(refusal, members) ?? new JobcastError("internal", `refused by ${refusal}`);
+  return refusal === "JC003" ? { status, attempt } : { status, version };
 }

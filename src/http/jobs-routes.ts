@@ -42,7 +42,7 @@ export function createJobsRouter(parts: JobsRouterParts): Router {
   }
 
   async function readMessage(req: Request, res: Response): Promise<string | undefined> {
-    const bytes = await readBody(req, res, callerOf(res).ownerId, SMALL_BODY);
+    const bytes = await readBody(req, res, callerOf(res).ownerId, { maxBytes: SMALL_BODY });
     return parseBody(jobActionSchema, parseBodyJson(bytes, req.get("content-type"))).message;
   }
 

@@ -1,9 +1,18 @@
 import type { Socket } from "node:net";
-import type { RequestHandler } from "express";
+import type { Request, RequestHandler } from "express";
 
-/** Requests that may wait for the answer to the first of their connection; and those of all. */
-const MAX_WAITING = 256;
-const MAX_WAITING_IN_ALL = 8_192;
+/**
+ * What may wait for the answer to the first request of its connection, and of all connections:
+ * requests, and what their heads take in memory, about. Unit: bytes.
+ */
+const MAX_WAITING = { requests: 256, bytes: 1_024 * 1_024 };
+const MAX_WAITING_IN_ALL = { requests: 8_192, bytes: 16 * 1_024 * 1_024 };
+
+/** Of a request without its head, and of a header beside its characters. */
+const REQUEST_BYTES = 2_048;
+const HEADER_BYTES = 64;
+
+type Load = { requests: number; bytes: number };
 
 /**
  * One request of a connection at a time, in their order. A client may send the next before it has
@@ -12,23 +21,28 @@ const MAX_WAITING_IN_ALL = 8_192;
  * the client goes; whoever sends more than can be kept is cut.
  */
 export function oneAtATime(): RequestHandler {
-  const waiting = new WeakMap<Socket, number>();
-  let all = 0;
+  const waiting = new WeakMap<Socket, Load>();
+  const all: Load = { requests: 0, bytes: 0 };
 
-  function count(socket: Socket, change: 1 | -1): number {
-    const left = (waiting.get(socket) ?? 0) + change;
-    waiting.set(socket, left);
-    all += change;
-    return left;
+  function count(socket: Socket, change: 1 | -1, bytes: number): Load {
+    const own = waiting.get(socket) ?? { requests: 0, bytes: 0 };
+    waiting.set(socket, own);
+    for (const load of [own, all]) {
+      load.requests += change;
+      load.bytes += change * bytes;
+    }
+    return own;
   }
 
   return (req, res, next) => {
     const { socket } = req;
     if (res.socket) return next();
-    const isTooMany = count(socket, 1) > MAX_WAITING || all > MAX_WAITING_IN_ALL;
+    const bytes = bytesOf(req);
+    const own = count(socket, 1, bytes);
+    const isTooMany = exceeds(own, MAX_WAITING) || exceeds(all, MAX_WAITING_IN_ALL);
     let isWaiting = true;
     const stopWaiting = () => {
-      if (isWaiting) count(socket, -1);
+      if (isWaiting) count(socket, -1, bytes);
       isWaiting = false;
     };
     socket.once("close", stopWaiting);
@@ -39,4 +53,15 @@ export function oneAtATime(): RequestHandler {
     });
     if (isTooMany) socket.destroy();
   };
+}
+
+function exceeds({ requests, bytes }: Load, most: Readonly<Load>): boolean {
+  return requests > most.requests || bytes > most.bytes;
+}
+
+function bytesOf({ url, rawHeaders }: Request): number {
+  return rawHeaders.reduce(
+    (sum, text) => sum + text.length + HEADER_BYTES / 2,
+    url.length + REQUEST_BYTES,
+  );
 }

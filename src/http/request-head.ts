@@ -5,11 +5,17 @@ import type { RouteTable } from "./route-table.ts";
 /** A name, an IPv4 address or an IPv6 address in brackets, and a port. */
 const HOST = /^([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i;
 
+/** Headers of a request; Node keeps no more, and nobody has so many. */
+const MAX_HEADERS = 100;
+
 /**
  * Refuses a Host and a URL that no part after this one could read: each would meet its own
  * exception, and answer with a 500 to what is the client's mistake.
  */
 export const checkRequestHead: RequestHandler = (req, _res, next) => {
+  if (req.rawHeaders.length >= 2 * MAX_HEADERS) {
+    throw new JobcastError("invalid_request", `A request has fewer than ${MAX_HEADERS} headers.`);
+  }
   const { host } = req.headers;
   if (host !== undefined && !HOST.test(host)) {
     throw new JobcastError("invalid_request", "The Host header is malformed.");

@@ -35,7 +35,7 @@ export function createStreamTokensRouter(parts: StreamTokensParts): Router {
   const router = Router();
   router.post("/v1/stream-tokens", async (req, res) => {
     const caller = callerOf(res);
-    const bytes = await readBody(req, res, caller.ownerId, SMALL_BODY);
+    const bytes = await readBody(req, res, caller.ownerId, { maxBytes: SMALL_BODY });
     const { jobs, ttlSeconds } = parseBody(
       createStreamTokenSchema,
       parseBodyJson(bytes, req.get("content-type")),

@@ -46,6 +46,7 @@ it("all connections that died without a word are replaced by the first requests"
 }, 60_000);
 
 it("/readyz says that the database does not answer, although the feed reads", async () => {
+  await until(async () => (await readyz()).status === 200, 15_000, "to be ready");
   expect(await readyz()).toMatchObject({ status: 200, database: true, bell: true });
   proxy.freeze();
   await until(async () => (await readyz()).status === 503, 20_000, "not to be ready");

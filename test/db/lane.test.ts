@@ -107,7 +107,7 @@ describe("limits are on the server", () => {
       );
       expect(limits).toEqual({
         statement: "8s",
-        lock: work === "service" ? "5s" : "2s",
+        lock: { service: "5s", read: "2s", write: "500ms" }[work],
         idle: "30s",
       });
     },

@@ -48,6 +48,14 @@ describe("400 invalid_request", () => {
   });
 });
 
+describe("a GET with a body", () => {
+  it("is answered, and its client's end is noticed", async () => {
+    const body = "x".repeat(100_000);
+    const request = `GET /v1/jobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: ${WORKER}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`;
+    expect(await rawStatus(request + body)).toBe(200);
+  });
+});
+
 describe("400 invalid_json", () => {
   it.each(["{", '{"type":"t",}', "undefined", "'t'", "\u0000"])(
     "answers the body %j",

@@ -1,5 +1,6 @@
 import type pg from "pg";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { withoutNewSessions } from "../feed/listener.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { until } from "../support/deadline.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
@@ -33,6 +34,14 @@ async function backends(): Promise<number> {
   const [row] = await database.query<{ count: number }>(
     `select count(*) from pg_stat_activity where datname = current_database()
      and application_name like 'jobcast%' and application_name <> 'jobcast tests'`,
+  );
+  return row?.count ?? 0;
+}
+
+async function waitingForLocks(): Promise<number> {
+  const [row] = await database.query<{ count: number }>(
+    `select count(*) from pg_stat_activity where datname = current_database()
+     and application_name = 'jobcast writes' and wait_event_type = 'Lock'`,
   );
   return row?.count ?? 0;
 }
@@ -90,6 +99,52 @@ describe("a job that a worker's open transaction holds", () => {
       problem: { code: "locked", status: 409 },
     });
     expect(body.results[1]).toMatchObject({ id: other, ok: true, job: { progress: 50 } });
+  });
+
+  it("makes nobody say that the others were not updated, whatever comes after them", async () => {
+    const other = (await server.call("POST", "/v1/jobs", { type: "render" })).body.id;
+    const updates = [id, other].map((each) => ({ id: each, progress: 50 }));
+    const answer = server.call("PATCH", "/v1/jobs", { updates });
+    const isDone = async () =>
+      (await database.query("select from jobcast.jobs where id = $1 and version = 2", [other]))
+        .length > 0;
+    await until(isDone, 5_000, "the other to be updated");
+    await withoutNewSessions(database, async () => {
+      await database.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'jobcast writes' and datname = current_database()",
+      );
+      const { status, body } = await answer;
+      expect(status).toBe(200);
+      expect(body.results[0]).toMatchObject({ id, ok: false, problem: { code: "locked" } });
+      expect(body.results[1]).toMatchObject({ id: other, ok: true, job: { progress: 50 } });
+    });
+  });
+
+  it("keeps no deliveries for other owners' jobs waiting", async () => {
+    const make = async (ownerId: string) => {
+      const { body } = await server.call("POST", "/v1/jobs", { type: "render", ownerId });
+      return body;
+    };
+    const held = await Promise.all(Array.from({ length: 24 }, () => make("ann")));
+    for (const job of held) {
+      await worker.query("select jobcast.report_progress($1, 10)", [job.id]);
+    }
+    const free = await make("bob");
+    const delivered: string[] = [];
+    const waiting = held.map(async ({ links }) => {
+      const { status } = await deliver(server, links.callback, { status: "completed" });
+      delivered.push(`ann ${status}`);
+    });
+    await until(
+      async () => (await waitingForLocks()) > 0,
+      5_000,
+      "one of ann's deliveries to wait for its job",
+    );
+    const { status } = await deliver(server, free.links.callback, { status: "completed" });
+    expect(status).toBe(200);
+    expect(delivered.length).toBeLessThan(held.length);
+    await Promise.all(waiting);
+    expect(new Set(delivered)).toEqual(new Set(["ann 503"]));
   });
 
   it("makes its provider deliver again, who would give up after a 409", async () => {

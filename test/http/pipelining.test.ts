@@ -87,6 +87,15 @@ describe("requests of one connection", () => {
     expect((await server.call("GET", "/healthz")).status).toBe(200);
   });
 
+  it("with large heads are too many long before, and so are those with many headers", async () => {
+    const heads = "x: y\r\n".repeat(90);
+    const client = open(get("/v1/events") + get("/healthz", heads).repeat(200));
+    await within(client.closed, 10_000, "the end of the connection");
+    const { text } = await rawRequest(server.port, get("/healthz", "x: y\r\n".repeat(120)));
+    expect(text).toMatch(/^HTTP\/1\.1 400 /);
+    expect(text).toContain("fewer than 100 headers");
+  });
+
   it("are told from a client that has gone, and leave nothing", async () => {
     const client = open(get("/v1/events") + get("/healthz").repeat(10));
     await until(() => client.text().includes("event: "), 5_000, "the first event");

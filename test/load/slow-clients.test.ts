@@ -105,7 +105,14 @@ describe("2,000 open streams of which 20 never read", () => {
     expect(mostUnread).toBeLessThan(BUDGET + ONE_FLUSH);
     expect(grown).toBeLessThan(SLEEPERS * (BUDGET + ONE_FLUSH) + MEMORY_SLACK);
 
-    await until(() => statistics().open.sse === 0, 10_000, "the end of every stream");
-    expect(statistics().cut.slow).toBe(SLEEPERS);
+    await until(
+      () => statistics().open.sse === 0,
+      30_000,
+      () => `the end of every stream: ${JSON.stringify(statistics())}`,
+    );
+    // Where the machine was so slow that the feed read rounds together, some read at their own pace,
+    // and are cut because they take nothing.
+    const { slow, stalled } = statistics().cut;
+    expect(slow + stalled).toBe(SLEEPERS);
   }, 90_000);
 });

@@ -19,8 +19,12 @@ export type CallbacksRouterParts = {
   readonly readBody: ReadBody;
 };
 
-/** Deliveries share the room that there is for bodies, whoever's jobs they are for. */
-const OWNER = "callbacks of providers";
+/**
+ * Whoever has the token of a job has a part of the room for bodies. Those who say that they have signed
+ * share one until they have been read, and have no time to lose: they may be anybody.
+ */
+const UNVERIFIED = "deliveries that may be signed";
+const UNVERIFIED_MS = 10_000;
 
 /**
  * `POST /v1/callbacks/{jobId}`: what an external provider tells of a job. Duplicates, and what
@@ -41,7 +45,9 @@ export function createCallbacksRouter(parts: CallbacksRouterParts): Router {
       hasSecrets: keys.length > 0,
     });
     checkBodySize(req);
-    const bytes = await readBody(req, res, OWNER);
+    const bytes = head
+      ? await readBody(req, res, UNVERIFIED, { withinMs: UNVERIFIED_MS })
+      : await readBody(req, res, `callbacks of ${id}`);
     const signer = head && signerOf(keys, head, bytes);
     if (head && !signer) throw unauthenticated();
     const body = storable(parseJson(bytes));
