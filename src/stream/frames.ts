@@ -91,7 +91,9 @@ export function complete(frames: readonly Frame[], completion: Completion): read
 
 /** The bytes of frames, in order. */
 export function chunksOf(frames: readonly Frame[]): readonly Buffer[] {
-  return frames.flatMap(({ chunks }) => chunks);
+  const [first] = frames;
+  // Most are sent alone.
+  return first && frames.length === 1 ? first.chunks : frames.flatMap(({ chunks }) => chunks);
 }
 
 const replayedFrames = new WeakMap<EventText, Frame>();
