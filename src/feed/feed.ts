@@ -31,8 +31,8 @@ export type FeedOptions = {
   doorbell?: Doorbell;
   /** A page of changes, in order. The last page of a read carries its snapshot. Must not throw. */
   onPage: (page: FeedPage) => void;
-  /** Throws when others of this process are in another database than the session. Default: never. */
-  confirm?: (session: FeedSession) => Promise<void>;
+  /** Rejects when others of this process are elsewhere than the session. Default: never. */
+  confirm?: (place: string) => Promise<void>;
   /** The database behind the connection is another one: nothing that was seen before holds. */
   onEpochChange: (epoch: string) => void;
   log: FeedLog;
@@ -65,6 +65,8 @@ export class Feed {
   #endedBelow = 0;
   #lastReadAt: number | undefined;
   #confirmedAt = 0;
+  /** Why the session is not to be used any more. */
+  #doubt: unknown;
   #trouble: string | undefined;
   /** A row cannot be read together with others: each by itself, until that is over. */
   #isCareful = false;
@@ -158,16 +160,23 @@ export class Feed {
     }
     this.#state = "awake";
     this.#trouble = undefined;
+    this.#doubt = undefined;
     this.#confirmedAt = performance.now();
     return session;
   }
 
   /** Now and then: is the database behind the session still the one that it was? */
   async #confirm(session: FeedSession): Promise<void> {
+    if (this.#doubt !== undefined) throw this.#doubt;
     if (performance.now() - this.#confirmedAt < RECONCILE_MS) return;
-    if ((await session.currentEpoch()) !== session.epoch) throw new MovedError();
-    await this.#options.confirm?.(session);
     this.#confirmedAt = performance.now();
+    if ((await session.currentEpoch()) !== session.epoch) throw new MovedError();
+    // The others may be long in answering, and the feed waits for nobody.
+    this.#options.confirm?.(await session.currentPlace()).catch((error: unknown) => {
+      if (session !== this.#session) return;
+      this.#doubt = error;
+      this.ring();
+    });
   }
 
   #disconnected(): void {

@@ -87,15 +87,17 @@ export function createListener(options: {
       await options.migrate(signal);
       return open(signal);
     });
-    await assertSame(session).catch((error: unknown) => {
+    try {
+      await assertSame(await session.currentPlace());
+      return session;
+    } catch (error) {
       session.destroy();
       throw error;
-    });
-    return session;
+    }
   }
 
-  async function assertSame(session: FeedSession): Promise<void> {
-    await assertSamePlace(session, query, { databaseUrl, listenDatabaseUrl }).catch((error) => {
+  async function assertSame(place: string): Promise<void> {
+    await assertSamePlace(place, query, { databaseUrl, listenDatabaseUrl }).catch((error) => {
       if (error instanceof SplitError) {
         options.onSplit();
         doorbell.renew();

@@ -1,5 +1,5 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { readPlace } from "../db/epoch.ts";
-import type { FeedSession } from "../db/feed-session.ts";
 import type { Query } from "../db/query.ts";
 
 /** What is read and what is listened to are different databases: nobody would be told anything. */
@@ -18,18 +18,18 @@ export class SplitError extends Error {
 
 export type Urls = { readonly databaseUrl: string; readonly listenDatabaseUrl: string };
 
+/** Who has no answer in this time is asked again with the next reconciliation. */
+const ANSWER_MS = 2_000;
+
 /**
- * @param query of the connections that requests use; when it cannot be asked nothing is known
+ * @param own where the feed reads
+ * @param query of the connections that requests use; when it is not answered nothing is known
  * @throws {SplitError}
  */
-export async function assertSamePlace(
-  session: FeedSession,
-  query: Query,
-  urls: Urls,
-): Promise<void> {
-  const [own, others] = await Promise.all([
-    session.currentPlace(),
+export async function assertSamePlace(own: string, query: Query, urls: Urls): Promise<void> {
+  const others = await Promise.race([
     readPlace(query).catch(() => undefined), // lanes tell by themselves that they have no answer
+    delay(ANSWER_MS, undefined, { ref: false }),
   ]);
   if (others !== undefined && others !== own) throw new SplitError(urls);
 }
