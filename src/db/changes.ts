@@ -27,6 +27,14 @@ const COUNTED_BYTES = `coalesce(h.bytes, case
   when ${STORED_BYTES} <= ${PLAIN_BYTES} and ${areStoredPlain(COLUMNS)} then ${STORED_BYTES}
   else greatest(${STORED_BYTES}, ${INLINE_BYTES + 1}) end)`;
 
+/** Three numbers as a text of this size at most; one of jsonb may have 131,072 digits in eight bytes. */
+const COUNTS_BYTES = 1_024;
+
+/** The counts of a row, unless no reader should have to hold them. */
+export function countsOf(column: string): string {
+  return `case when octet_length(${column}::text) <= ${COUNTS_BYTES} then ${column} end`;
+}
+
 /**
  * The columns of a change, from `status_history h` and its `jobs j`.
  * @param isCareful leaves every value for later: one of them could not be read with the others
@@ -38,8 +46,8 @@ export function changeColumns(isCareful = false): string {
   const values = VALUES.map(
     (name) => `case when ${bytes} <= ${INLINE_BYTES} then h.${name} end as ${name}`,
   );
-  return `h.job_id, h.version, h.attempt, h.status, h.progress, h.counts,
-    h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, ${tagOf("h.occurred_at")} as tag, j.owner_id, j.batch_id,
+  return `h.job_id, h.version, h.attempt, h.status, h.progress,
+    ${countsOf("h.counts")} as counts, h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, ${tagOf("h.occurred_at")} as tag, j.owner_id, j.batch_id,
     ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}, 'status' as kind`;
 }
 

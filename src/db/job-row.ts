@@ -1,6 +1,6 @@
 import type { JobText } from "../protocol/job.ts";
 import { isFinal, type Status } from "../protocol/status.ts";
-import { eventMembers, omission, quote } from "./changes.ts";
+import { countsOf, eventMembers, omission, quote } from "./changes.ts";
 import { momentText, toIso, toIsoOrNull } from "./moment.ts";
 import { isJsonWithin, isSmallJson } from "./value-size.ts";
 
@@ -54,7 +54,7 @@ function value(name: string, bytes: number): string {
  */
 export function jobColumns(bytes: number, omit: readonly string[] = []): string {
   const plain = ["owner_id", "type", "status"].map((name) => `j.${name}`);
-  const numbers = ["id", "batch_id", "attempt", "version", "credits", "counts"].map(
+  const numbers = ["id", "batch_id", "attempt", "version", "credits"].map(
     (name) => `j.${name}::text`,
   );
   const moments = ["created_at", "updated_at", "started_at", "finished_at", "timeout_at"].map(
@@ -66,6 +66,7 @@ export function jobColumns(bytes: number, omit: readonly string[] = []): string 
   return [
     ...plain,
     ...numbers,
+    `(${countsOf("j.counts")})::text as counts`,
     // How many digits a float is written with is a setting; its eight bytes are not.
     "encode(float8send(j.progress), 'hex') as progress",
     ...moments,

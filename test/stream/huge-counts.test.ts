@@ -1,0 +1,27 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { type Edge, startEdge } from "./edge.ts";
+
+let edge: Edge;
+
+beforeAll(async () => {
+  edge = await startEdge();
+});
+afterAll(() => edge?.stop());
+
+it("counts of a hundred thousand digits end no feed and no list", async () => {
+  const stream = await edge.open("/v1/events");
+  await stream.next();
+  await edge.db.query(
+    "insert into jobcast.jobs (owner_id, type) select 'mallory', 'x' from generate_series(1, 150)",
+  );
+  await edge.db.query(
+    `update jobcast.jobs set counts = jsonb_build_object('total', 1e131071::numeric,
+       'completed', 1e131071::numeric, 'failed', 1e131071::numeric) where owner_id = 'mallory'`,
+  );
+  const id = await edge.newJob();
+  await stream.next(({ data }) => data.includes(id));
+  const { status, body } = await edge.server.call("GET", "/v1/jobs?limit=100");
+  expect(status).toBe(200);
+  expect(body.items).toHaveLength(100);
+  await stream.close();
+});
