@@ -14,6 +14,8 @@ import { createRoutes } from "./routes.ts";
 import { Hub } from "./stream/hub.ts";
 import { StreamRegistry, type StreamStatistics } from "./stream/registry.ts";
 
+export { MAX_HEADERS } from "./http/request-head.ts";
+
 /**
  * Units and defaults are those of the environment variables of the same names: see .env.example.
  * `log` defaults to one of its own on the standard output, from level `info` on.

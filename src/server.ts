@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Config, optionsOf } from "./config.ts";
 import type { EmbeddedPostgres } from "./embedded/embedded-postgres.ts";
-import { createJobcast, type Jobcast } from "./jobcast.ts";
+import { createJobcast, type Jobcast, MAX_HEADERS } from "./jobcast.ts";
 import type { Logger } from "./log.ts";
 import { shareOpenFiles } from "./open-files.ts";
 
@@ -49,9 +49,6 @@ const TIMEOUTS = {
   headersTimeout: 10_000,
   connectionsCheckingInterval: 2_000,
 };
-
-/** Headers of a request; http/request-head.ts refuses who has more. */
-const MAX_HEADERS = 100;
 
 /** What requests that are under way get after the drain, and every later step of a stop. */
 const FINISH_MS = 5_000;
@@ -203,7 +200,7 @@ function boundConnections(http: Server, { databasePoolSize }: Config, log: Logge
   http.on("drop", () => {
     if (performance.now() - toldAt < TELL_MS) return;
     toldAt = performance.now();
-    log.warn({ connections }, "connections are turned away: the process may open no more files");
+    log.warn({ connections }, "connections are turned away: there is no room for more");
   });
 }
 

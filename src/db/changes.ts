@@ -30,9 +30,14 @@ const COUNTED_BYTES = `coalesce(h.bytes, case
 /** Three numbers as a text of this size at most; one of jsonb may have 131,072 digits in eight bytes. */
 const COUNTS_BYTES = 1_024;
 
-/** The counts of a row, unless no reader should have to hold them. */
+/** Whether nobody should have to hold the counts of a row. */
+function areTooLong(column: string): string {
+  return `coalesce(octet_length(${column}::text) > ${COUNTS_BYTES}, false)`;
+}
+
+/** The counts of a row, unless they are. */
 export function countsOf(column: string): string {
-  return `case when octet_length(${column}::text) <= ${COUNTS_BYTES} then ${column} end`;
+  return `case when not ${areTooLong(column)} then ${column} end`;
 }
 
 /**
@@ -47,13 +52,15 @@ export function changeColumns(isCareful = false): string {
     (name) => `case when ${bytes} <= ${INLINE_BYTES} then h.${name} end as ${name}`,
   );
   return `h.job_id, h.version, h.attempt, h.status, h.progress,
-    ${countsOf("h.counts")} as counts, h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at, ${tagOf("h.occurred_at")} as tag, j.owner_id, j.batch_id,
+    ${countsOf("h.counts")} as counts, ${areTooLong("h.counts")} as are_counts_omitted,
+    h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at,
+    ${tagOf("h.occurred_at")} as tag, j.owner_id, j.batch_id,
     ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}, 'status' as kind`;
 }
 
 /** The same columns of `jobcast.deletions d`. */
 export const DELETION_COLUMNS = `d.job_id, d.version, 0 as attempt, d.status, 0::float8 as progress,
-  null::jsonb as counts, null::integer as estimated_seconds_remaining, '' as source, d.xid,
+  null::jsonb as counts, false as are_counts_omitted, null::integer as estimated_seconds_remaining, '' as source, d.xid,
   d.occurred_at, ${tagOf("d.occurred_at")} as tag, d.owner_id, d.batch_id, 0 as bytes, true as is_counted,
   ${VALUES.map((name) => `null::${name === "result" || name === "error" ? "jsonb" : "text"} as ${name}`)},
   'deleted' as kind`;
@@ -91,6 +98,7 @@ export type ChangeRow = {
   readonly stage: string | null;
   readonly message: string | null;
   readonly counts: string | null;
+  readonly are_counts_omitted: boolean;
   readonly result: string | null;
   readonly error: string | null;
   readonly kind: Change["kind"];
@@ -123,7 +131,8 @@ export function isWhole({ bytes }: ChangeRow): boolean {
 /** @param row with its values */
 export function toChange(row: ChangeRow): Change {
   if (row.kind === "deleted") return { ...toNews(row), json: deletedJson(row.job_id, row.version) };
-  return { ...toNews(row), json: `{${eventMembers(row)}${omission(row.omitted)}}` };
+  const omitted = [...(row.are_counts_omitted ? ["counts"] : []), ...(row.omitted ?? [])];
+  return { ...toNews(row), json: `{${eventMembers(row)}${omission(omitted)}}` };
 }
 
 /** What is known of a change without its values. */
@@ -143,7 +152,10 @@ export function toNews(row: ChangeRow): News {
 
 /** What an event and a job have in common, as the members of a JSON object. */
 export function eventMembers(
-  row: Omit<ChangeRow, "xid" | "tag" | "kind" | "owner_id" | "bytes" | "is_counted">,
+  row: Omit<
+    ChangeRow,
+    "xid" | "tag" | "kind" | "owner_id" | "bytes" | "is_counted" | "are_counts_omitted"
+  >,
 ): string {
   const { job_id, version, attempt, counts, result, error, batch_id } = row;
   return (

@@ -24,7 +24,7 @@ type Moment = "created_at" | "updated_at" | "occurred_at";
 type Sometimes =
   | (typeof TEXTS)[number]
   | (typeof VALUES)[number]
-  | `has_${(typeof TEXTS)[number] | (typeof VALUES)[number]}`
+  | `has_${"counts" | (typeof TEXTS)[number] | (typeof VALUES)[number]}`
   | "batch_id"
   | "counts"
   | "source"
@@ -72,7 +72,7 @@ export function jobColumns(bytes: number, omit: readonly string[] = []): string 
     ...moments,
     ...texts,
     ...VALUES.map((name) => (omit.includes(name) ? `null as ${name}` : value(name, bytes))),
-    ...[...TEXTS, ...VALUES].map(has),
+    ...["counts", ...TEXTS, ...VALUES].map(has),
     "n.source",
     "n.estimated_seconds_remaining::text",
     `${momentText("coalesce(n.occurred_at, j.updated_at)")} as occurred_at`,
@@ -92,7 +92,7 @@ export const NEWEST_CHANGE = `
 export function toJobText(row: JobRow): JobText {
   const { id, owner_id: ownerId, status } = row;
   const [attempt, version] = [Number(row.attempt), Number(row.version)];
-  const omitted = [...TEXTS, ...VALUES].filter(
+  const omitted = (["counts", ...TEXTS, ...VALUES] as const).filter(
     (name) => row[name] === null && row[`has_${name}`] === "true",
   );
   const json = `{${ofVersion(row)},${ofJob(row)}${omission(omitted)}}`;

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { isPassing } from "../errors.ts";
 import type { Once } from "../once.ts";
 import type { EventText } from "../protocol/event.ts";
 import type { CreateJob, JobText } from "../protocol/job.ts";
@@ -36,8 +37,15 @@ export type NewJob = Omit<CreateJob, "params" | "metadata" | "ownerId"> & {
 /** `patch` is an update as a JSON object as text. It is refused unless that attempt runs. */
 export type JobPatch = { readonly patch: string; readonly attempt?: number | undefined };
 
-/** What became of one update of many: the job afterwards, and the SQLSTATE of its refusal. */
-export type UpdateOutcome = { readonly job?: JobText; readonly refusal?: string };
+/**
+ * What became of one update of many: the job afterwards, and the SQLSTATE of its refusal; or why it
+ * could not be tried again.
+ */
+export type UpdateOutcome = {
+  readonly job?: JobText;
+  readonly refusal?: string;
+  readonly error?: unknown;
+};
 
 /** `by` is who asks: he shares the connections with others. */
 export type JobStore = {
@@ -188,15 +196,13 @@ async function updateJobs(
   let left = positions;
   for (const pause of [...LOCKED_PAUSES_MS, undefined]) {
     const locked: number[] = [];
-    const isFirst = left === positions;
-    const rows = await updateOnce(query, body, left, bytes).catch((error: unknown) => {
-      // What was done before is done, and is told; the rest is as it was.
-      if (isFirst) throw error;
-      return undefined;
-    });
-    if (!rows) {
-      for (const position of left) outcomes.set(position, { refusal: LOCKED });
-      break;
+    let rows: readonly OutcomeRow[] = [];
+    try {
+      rows = await updateOnce(query, body, left, bytes);
+    } catch (error) {
+      // What was done before is done, and is told.
+      if (left === positions || !isPassing(error)) throw error;
+      for (const position of left) outcomes.set(position, { error });
     }
     for (const row of rows) {
       const position = left[row.item - 1] ?? 0;

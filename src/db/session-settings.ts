@@ -38,6 +38,7 @@ const MEANINGS: Readonly<Record<string, string>> = {
   search_path: "pg_catalog, pg_temp",
   standard_conforming_strings: "on",
   transform_null_equals: "off",
+  exit_on_error: "off",
   default_transaction_deferrable: "off",
   default_transaction_isolation: "read committed",
   default_transaction_read_only: "off",

@@ -34,8 +34,9 @@ export async function assertSamePlace(own: string, query: Query, urls: Urls): Pr
   if (others !== undefined && others !== own) throw new SplitError(urls);
 }
 
-/** Without user and password: it goes into logs. */
+/** Without user and password: it goes into logs. What only the driver can read is not shown. */
 function nameOf(url: string): string {
+  if (!URL.canParse(url)) return "a URL without a host";
   const { host, pathname } = new URL(url);
   return host + pathname;
 }

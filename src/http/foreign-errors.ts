@@ -46,9 +46,21 @@ const SQLSTATES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ["55P03", LOCKED],
   // The server is going, coming, full, a standby since a failover, not yet what it was, or gave up
   // on what took too long: all of it passes.
-  ...["08", "25006", "25P03", "25P04", "28", "3D", "3F", "40", "42P01", "53", "57014", "57P"].map(
-    (state): [string, Meaning] => [state, UNAVAILABLE],
-  ),
+  ...[
+    "08",
+    "25006",
+    "25P03",
+    "25P04",
+    "28",
+    "3D",
+    "3F",
+    "40",
+    "42P01",
+    "53",
+    "55000",
+    "57014",
+    "57P",
+  ].map((state): [string, Meaning] => [state, UNAVAILABLE]),
 ]);
 
 /** Fields whose value only the database can judge, by the constraint that refused it. */

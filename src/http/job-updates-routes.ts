@@ -7,7 +7,7 @@ import { toStorable } from "../protocol/storable.ts";
 import { sendJson } from "./answers.ts";
 import { callerOf, requireScope } from "./auth/caller.ts";
 import { type JsonBody, parseBodyJson } from "./body.ts";
-import { toRefusal } from "./foreign-errors.ts";
+import { toJobcastError, toRefusal } from "./foreign-errors.ts";
 import { jsonArray, withLinks } from "./job-links.ts";
 import type { JobsRouterParts } from "./jobs-routes.ts";
 import { toProblem } from "./problem.ts";
@@ -97,7 +97,8 @@ function toResult(
   return `${head}:false,"problem":${JSON.stringify(toProblem(refuse(outcome)))}}`;
 }
 
-function refuse({ job, refusal }: UpdateOutcome = {}): JobcastError {
+function refuse({ job, refusal, error }: UpdateOutcome = {}): JobcastError {
+  if (error !== undefined) return toJobcastError(error);
   if (refusal === undefined) return noSuchJob();
   return (
     toRefusal(refusal, membersOf(job, refusal)) ??

@@ -6,7 +6,7 @@ import type { RouteTable } from "./route-table.ts";
 const HOST = /^([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i;
 
 /** Headers of a request; Node keeps no more, and nobody has so many. */
-const MAX_HEADERS = 100;
+export const MAX_HEADERS = 100;
 
 /**
  * Refuses a Host and a URL that no part after this one could read: each would meet its own

@@ -16,6 +16,7 @@ describe("a database that is not what it was", () => {
     ["is a standby", "25006"],
     ["is full", "53300"],
     ["is starting", "57P03"],
+    ["lets nobody in", "55000"],
     ["broke the connection", "08006"],
   ])("%s: 503, whoever asks again may be lucky", (_, code) => {
     expect(toJobcastError(ofServer(code)).code).toBe("database_unavailable");

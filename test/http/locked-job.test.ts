@@ -114,7 +114,11 @@ describe("a job that a worker's open transaction holds", () => {
       );
       const { status, body } = await answer;
       expect(status).toBe(200);
-      expect(body.results[0]).toMatchObject({ id, ok: false, problem: { code: "locked" } });
+      expect(body.results[0]).toMatchObject({
+        id,
+        ok: false,
+        problem: { code: "database_unavailable" },
+      });
       expect(body.results[1]).toMatchObject({ id: other, ok: true, job: { progress: 50 } });
     });
   });

@@ -20,8 +20,14 @@ it("counts of a hundred thousand digits end no feed and no list", async () => {
   );
   const id = await edge.newJob();
   await stream.next(({ data }) => data.includes(id));
+  const mallory = await edge.open("/v1/events", { token: edge.server.token({ sub: "mallory" }) });
+  const { data } = await mallory.next();
+  expect(JSON.parse(data)).toMatchObject({ counts: null, omitted: ["counts"] });
+  await mallory.close();
   const { status, body } = await edge.server.call("GET", "/v1/jobs?limit=100");
   expect(status).toBe(200);
   expect(body.items).toHaveLength(100);
+  const held = body.items.find(({ ownerId }: { ownerId: string }) => ownerId === "mallory");
+  expect(held).toMatchObject({ counts: null, omitted: ["counts"] });
   await stream.close();
 });

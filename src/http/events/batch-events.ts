@@ -1,7 +1,7 @@
 import type { Request, Response } from "express";
 import { JobcastError } from "../../errors.ts";
 import type { Batch } from "../../protocol/batch.ts";
-import { parseEventId } from "../../protocol/event-id.ts";
+import { formatEventId } from "../../protocol/event-id.ts";
 import { isFinal } from "../../protocol/status.ts";
 import { BatchSubscriber } from "../../stream/batch-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
@@ -56,26 +56,20 @@ async function stream(
   visit.onLeave(hub.subscribe([`batch:${id}`], subscriber));
   const state = visible(await readForRequest(read, clientGone(res), onError), caller);
   const isReset = isUnknownTo(state, last);
-  if (!isReset && last.after === state.batch.version && isFinal(state.batch.status)) {
-    return answerSeen(res, visit);
-  }
-  const lastId = isReset ? undefined : idOfLast(last, tagAfter(state, last));
+  const isPresent = last.after === state.batch.version;
+  if (!isReset && isPresent && isFinal(state.batch.status)) return answerSeen(res, visit);
+  const lastId = isReset ? undefined : isPresent ? state.id : idOfLast(last, null);
   const opened = await openStream(res, deps, visit, lastId);
   if (!opened) return;
   subscriber.begin(opened, state, isReset ? undefined : (last.after ?? 0));
   opened.greet(deps.registry.heartbeat());
 }
 
-function isUnknownTo(state: BatchState, last: LastVersion): boolean {
-  const { version } = state.batch;
+function isUnknownTo({ batch, id }: BatchState, last: LastVersion): boolean {
+  const { after, tag = null } = last;
+  if (isUnknown(last, batch.version, tag)) return true;
   // Of the versions before there is nothing to compare with, and nothing that would be missed.
-  const tag = last.after === version ? tagAfter(state, last) : (last.tag ?? null);
-  return isUnknown(last, version, tag);
-}
-
-/** Of the row that the client saw last, if it is the present one. */
-function tagAfter({ batch, id }: BatchState, { after }: LastVersion): string | null {
-  return after === batch.version ? (parseEventId(id)?.tag ?? null) : null;
+  return after === batch.version && tag !== null && formatEventId(after, tag) !== id;
 }
 
 async function poll(
