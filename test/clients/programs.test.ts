@@ -1,4 +1,5 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,6 +26,24 @@ type Program = {
   readonly files?: Readonly<Record<string, string>>;
   readonly build?: readonly string[];
 };
+
+const CARGO = `[package]
+name = "watch"
+version = "0.1.0"
+edition = "2021"
+[dependencies]
+ureq = { version = "2", default-features = false }
+serde_json = "1"
+`;
+
+/** A crate with nothing in it but what it depends on. */
+function crate(): string {
+  const home = join(tmpdir(), "jobcast-test-crate");
+  mkdirSync(join(home, "src"), { recursive: true });
+  writeFileSync(join(home, "Cargo.toml"), CARGO);
+  writeFileSync(join(home, "src/main.rs"), "fn main() {}");
+  return home;
+}
 
 /** Of all runs of the tests: what a crate needs takes half a minute to compile. */
 const RUST_TARGET = join(tmpdir(), "jobcast-test-rust");
@@ -58,17 +77,11 @@ const PROGRAMS: readonly Program[] = [
   },
   {
     language: "rust",
-    needs: ["cargo", "--version"],
+    // Whoever has the language may yet have no way to the two crates.
+    needs: ["cargo", "fetch", "--quiet", "--manifest-path", join(crate(), "Cargo.toml")],
     file: "src/main.rs",
     files: {
-      "Cargo.toml": `[package]
-name = "watch"
-version = "0.1.0"
-edition = "2021"
-[dependencies]
-ureq = { version = "2", default-features = false }
-serde_json = "1"
-`,
+      "Cargo.toml": CARGO,
     },
     build: ["cargo", "build", "--quiet", "--target-dir", RUST_TARGET],
     run: () => [join(RUST_TARGET, "debug", "watch")],
