@@ -1,5 +1,6 @@
 import express, { type Request, type Response } from "express";
 import { JobcastError } from "../errors.ts";
+import { digitsOfExponents } from "../protocol/json.ts";
 import type { BodyPlaces } from "./body-places.ts";
 import { checkBodySize, MAX_BODY, tooLarge } from "./request-head.ts";
 
@@ -20,6 +21,9 @@ export type ReadBody = (
 
 /** Of a body that says a word or two: a megabyte of keys that nobody knows costs to be refused. */
 export const SMALL_BODY = 64 * 1_024;
+
+/** Digits that the exponents of a body may stand for. */
+const MAX_DIGITS = 16 * MAX_BODY;
 
 const raw = express.raw({ type: () => true, limit: MAX_BODY });
 
@@ -61,8 +65,15 @@ export function parseBodyJson(bytes: Buffer, contentType: string | undefined): J
   return parseJson(bytes);
 }
 
-/** @throws {JobcastError} invalid_json, also for what is not UTF-8 */
+/** @throws {JobcastError} invalid_json, also for what is not UTF-8; payload_too_large */
 export function parseJson(bytes: Buffer): JsonBody {
+  const body = readJson(bytes);
+  if (digitsOfExponents(body.text) <= MAX_DIGITS) return body;
+  const message = "The numbers of the body are too long when they are written without exponents.";
+  throw new JobcastError("payload_too_large", message);
+}
+
+function readJson(bytes: Buffer): JsonBody {
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     return { value: JSON.parse(text), text };

@@ -26,6 +26,24 @@ function checkStorable(value: unknown, context: z.RefinementCtx): void {
   if (problem) context.addIssue({ code: "custom", message: problem });
 }
 
+/** An exponent that makes a number much longer when it is written out, and what hides one. */
+const LONG_EXPONENT = /e[+-]?\d{3}/i;
+const STRINGS_AND_EXPONENTS = /"(?:[^"\\]|\\.)*"|e([+-]?\d+)/gi;
+
+/**
+ * How many digits the exponents of JSON text stand for. PostgreSQL keeps `1e-16383` in a few bytes,
+ * and writes all of it out: a megabyte of it becomes more than a server has.
+ * @see https://www.postgresql.org/docs/current/datatype-numeric.html
+ */
+export function digitsOfExponents(json: string): number {
+  if (!LONG_EXPONENT.test(json)) return 0;
+  let digits = 0;
+  for (const [, exponent] of json.matchAll(STRINGS_AND_EXPONENTS)) {
+    if (exponent !== undefined) digits += Math.abs(Number(exponent));
+  }
+  return digits;
+}
+
 /** Any JSON value that PostgreSQL can hold. */
 export const jsonSchema = z
   .custom<Json>((value) => value !== undefined, "is required")

@@ -144,6 +144,27 @@ describe("numbers are told as they came", () => {
     }
   });
 
+  it("or are refused before PostgreSQL would write them out, which a server has no room for", async () => {
+    const { id, callback } = await newJob();
+    for (const number of ["1e-16383", "0e-9999", "9.5E+300"]) {
+      const many = `[${Array(100_000).fill(number)}]`;
+      for (const [method, path, body] of [
+        ["POST", "/v1/jobs", `{"type":"t","params":${many}}`],
+        ["POST", "/v1/batches", `{"jobs":[{"type":"t","metadata":{"a":${many}}}]}`],
+        ["PATCH", `/v1/jobs/${id}`, `{"result":${many}}`],
+        ["PATCH", "/v1/jobs", `{"updates":[{"id":"${id}","result":${many}}]}`],
+        ["POST", callback, `{"status":"completed","result":${many}}`],
+      ] as const) {
+        const { status, text } = await send(method, path, body);
+        expect([path, status, JSON.parse(text).code]).toEqual([path, 413, "payload_too_large"]);
+        expect(text).toContain("without exponents");
+      }
+    }
+    // What only looks like one is text.
+    const text = `"${"1e-16383,".repeat(10_000)}"`;
+    expect((await send("PATCH", `/v1/jobs/${id}`, `{"result":${text}}`)).status).toBe(200);
+  });
+
   it("and tell one request from another under the same key", async () => {
     const create = async (number: string) => {
       const response = await fetch(new URL("/v1/jobs", server.url), {
