@@ -51,7 +51,9 @@ export async function watchBackend(
       "select state from pg_stat_activity where pid = $1",
       [pid],
     );
-    return session?.state === "active";
+    // Between two statements it is idle for no time at all. Where nobody keeps track of what sessions
+    // do (track_activities), nobody can say that this one does nothing.
+    return session !== undefined && session.state?.startsWith("idle") !== true;
   }
 
   async function look(): Promise<void> {

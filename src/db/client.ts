@@ -12,6 +12,8 @@ export type ClientConfig = {
   readonly signal?: AbortSignal | undefined;
 };
 
+const BEGIN = "begin isolation level read committed read write";
+
 /** How long a server may take to let us in. */
 const CONNECT_MS = 5_000;
 
@@ -81,10 +83,20 @@ export class DatabaseClient extends pg.Client {
   /** Makes the session ours; once, after it was connected. */
   async prepare(): Promise<void> {
     this.#boundAnswers();
-    const { rows } = await this.query<{ pid: number }>("select pg_backend_pid() as pid");
+    const [row] = await this.#atOnce<{ pid: number }>("select pg_backend_pid() as pid");
     // A pooler makes up the process that a client may cancel, and has the server tell its own.
-    this.#isPooled = rows[0]?.pid !== (this as unknown as { processID: number }).processID;
-    if (!this.#isPooled) await this.query(settingsFor(this.#work, "session"));
+    this.#isPooled = row?.pid !== (this as unknown as { processID: number }).processID;
+    if (!this.#isPooled) await this.#atOnce(settingsFor(this.#work, "session"));
+  }
+
+  /**
+   * A statement before our settings are. Where the database has transactions serializable, read only
+   * and deferrable unless told otherwise, it would first wait for all others to end.
+   * @see https://www.postgresql.org/docs/current/sql-set-transaction.html
+   */
+  async #atOnce<Row extends object>(statement: string): Promise<readonly Row[]> {
+    const answers: unknown = await this.query(`${BEGIN}; ${statement}; commit`);
+    return (answers as readonly pg.QueryResult<Row>[])[1]?.rows ?? [];
   }
 
   /** One statement under our settings. */
@@ -94,7 +106,7 @@ export class DatabaseClient extends pg.Client {
     answerMs?: number,
   ): Promise<Row[]> {
     if (!this.#isPooled) return this.send<Row>(text, values, answerMs);
-    await this.begin("begin isolation level read committed read write");
+    await this.begin();
     try {
       const rows = await this.send<Row>(text, values, answerMs);
       await this.send("commit");
@@ -107,7 +119,7 @@ export class DatabaseClient extends pg.Client {
   }
 
   /** Begins a transaction of several statements, which are then sent, under our settings. */
-  async begin(text: string): Promise<void> {
+  async begin(text = BEGIN): Promise<void> {
     // In one message: limits of the database's own count from the beginning on.
     const settings = this.#isPooled ? `; ${settingsFor(this.#work, "transaction")}` : "";
     await this.send(text + settings);

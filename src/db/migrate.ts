@@ -3,6 +3,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { watchBackend } from "./backend-watch.ts";
 import { DatabaseClient } from "./client.ts";
+import type { Query } from "./query.ts";
+import { findStranger } from "./schema-owner.ts";
 
 /** The shipped migrations: `sql/` beside `src/` in the repository and beside `dist/` in the package. */
 const MIGRATIONS = new URL("../../sql/", import.meta.url);
@@ -107,7 +109,9 @@ async function attempt(
     await client.connect();
     await client.prepare();
     // The lock is for who has something to do: a start that finds all done waits for nobody.
-    if ((await pendingOf(client, migrations)).length === 0) return [];
+    const query: Query = (text, values) => client.run(text, values);
+    await refuseStrangers(query);
+    if ((await pendingOf(query, migrations)).length === 0) return [];
     return await migrateLocked(client, migrations, connectionString);
   } finally {
     client.destroy();
@@ -119,7 +123,7 @@ async function migrateLocked(
   migrations: readonly Migration[],
   connectionString: string,
 ): Promise<string[]> {
-  await client.begin("begin isolation level read committed read write");
+  await client.begin();
   const watch = await watchBackend(client, connectionString);
   let inTheWay = RACES;
   try {
@@ -134,7 +138,9 @@ async function migrateLocked(
     );
     await client.send("lock table jobcast.migrations in exclusive mode");
     inTheWay = LOCKS;
-    const pending = await pendingOf(client, migrations);
+    const query: Query = (text, values) => client.send(text, values);
+    await refuseStrangers(query); // who may have come before the lock
+    const pending = await pendingOf(query, migrations);
     for (const { id, name, sql } of pending) {
       await client.send("insert into jobcast.migrations (id, name) values ($1, $2)", [id, name]);
       await client.send(sql);
@@ -155,16 +161,27 @@ const LOCKS: ReadonlySet<string> = new Set(["55P03", "40P01"]);
 /** "if not exists" does not keep two who find nothing from making the same thing. */
 const RACES: ReadonlySet<string> = new Set([...LOCKS, "23505", "42P06", "42P07"]);
 
+/** @throws {MigrationError} */
+async function refuseStrangers(query: Query): Promise<void> {
+  const stranger = await findStranger(query);
+  if (!stranger) return;
+  const { thing, owner } = stranger;
+  throw new MigrationError(
+    `${thing} belongs to the role ${owner}, who could run code of his as the role of DATABASE_URL. That one ` +
+      "must own the schema jobcast and all that is in it, or be a member of the role that does.",
+  );
+}
+
 /** @throws {DatabaseAheadError} */
 async function pendingOf(
-  client: DatabaseClient,
+  query: Query,
   migrations: readonly Migration[],
 ): Promise<readonly Migration[]> {
-  const [found] = await client.send<{ exists: boolean }>(
+  const [found] = await query<{ exists: boolean }>(
     "select to_regclass('jobcast.migrations') is not null as exists",
   );
   const applied = found?.exists
-    ? await client.send<{ id: number }>("select id from jobcast.migrations")
+    ? await query<{ id: number }>("select id from jobcast.migrations")
     : [];
   const ids = new Set(applied.map(({ id }) => id));
   const [newest, ahead] = [migrations.map(({ id }) => id), [...ids]].map((all) =>

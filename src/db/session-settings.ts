@@ -1,5 +1,5 @@
 /** What a session is for. Its limits are on the server, below our own: what we gave up is over there too. */
-export type Work = "read" | "write" | "service" | "feed" | "migration";
+export type Work = "read" | "write" | "waiting write" | "service" | "feed" | "migration";
 
 type Limits = {
   /** Of one statement. Unit: milliseconds; 0 for none. */
@@ -15,8 +15,10 @@ const IDLE_IN_TRANSACTION_MS = 30_000;
 
 export const LIMITS: Readonly<Record<Work, Limits>> = {
   read: { statementMs: 8_000, lockMs: 2_000, answerMs: 10_000 },
-  // A place that waits for a worker's transaction is one that nobody else has.
-  write: { statementMs: 8_000, lockMs: 500, answerMs: 10_000 },
+  // A place that waits for a worker's transaction is one that nobody else has: who finds a lock waits
+  // among others who do.
+  write: { statementMs: 8_000, lockMs: 50, answerMs: 10_000 },
+  "waiting write": { statementMs: 8_000, lockMs: 500, answerMs: 10_000 },
   service: { statementMs: 8_000, lockMs: 5_000, answerMs: 10_000 },
   feed: { statementMs: 4_000, lockMs: 2_000, answerMs: 5_000 },
   // As long as it takes; whether it is still at work is watched from another session.
@@ -47,11 +49,24 @@ const MEANINGS: Readonly<Record<string, string>> = {
   jit: "off",
 };
 
+/** Without one of these a statement that reads a row or two may read a table. */
+const PLANS: Readonly<Record<string, string>> = {
+  enable_bitmapscan: "on",
+  enable_hashjoin: "on",
+  enable_indexonlyscan: "on",
+  enable_indexscan: "on",
+  enable_material: "on",
+  enable_nestloop: "on",
+  enable_seqscan: "on",
+  enable_sort: "on",
+  plan_cache_mode: "auto",
+};
+
 /**
  * [measured] The feed's index is always right, while the statistics of a table that only grows lag
  * behind, and with them the planner's guess.
  */
-const PLANS: Readonly<Partial<Record<Work, Readonly<Record<string, string>>>>> = {
+const PLANS_OF: Readonly<Partial<Record<Work, Readonly<Record<string, string>>>>> = {
   feed: { enable_seqscan: "off" },
 };
 
@@ -64,8 +79,13 @@ const SYNCHRONOUS_COMMIT = `case when current_setting('synchronous_commit') = 'o
   then set_config('synchronous_commit', 'on', IS_LOCAL) end`;
 
 /** As libpq writes settings that a session begins with. */
-export const LISTEN_OPTIONS = ["idle_session_timeout", "statement_timeout", "lock_timeout"]
-  .map((name) => `-c ${name}=0`)
+export const LISTEN_OPTIONS = [
+  "idle_session_timeout=0",
+  "statement_timeout=0",
+  "lock_timeout=0",
+  "default_transaction_deferrable=off",
+]
+  .map((setting) => `-c ${setting}`)
   .join(" ");
 
 /**
@@ -75,7 +95,8 @@ export function settingsFor(work: Work, where: "session" | "transaction"): strin
   const { statementMs, lockMs } = LIMITS[work];
   const settings = {
     ...MEANINGS,
-    ...PLANS[work],
+    ...PLANS,
+    ...PLANS_OF[work],
     statement_timeout: String(statementMs),
     lock_timeout: String(lockMs),
     idle_in_transaction_session_timeout: String(IDLE_IN_TRANSACTION_MS),

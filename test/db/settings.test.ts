@@ -32,6 +32,7 @@ const HOSTILE: Readonly<Record<string, string>> = {
   row_security: "off",
   check_function_bodies: "off",
   enable_indexscan: "off",
+  enable_nestloop: "off",
   jit_above_cost: "0",
   plan_cache_mode: "force_generic_plan",
   quote_all_identifiers: "on",
@@ -64,6 +65,13 @@ describe.each(["directly", "through a pooler"])(
           `alter database ${db.name} set ${name} = ${value.includes(",") ? value : `'${value}'`}`,
       );
       await db.query(settings.join("; "));
+      // Whoever begins a deferrable transaction waits for the end of this one.
+      const open = await db.connect();
+      await open.query("set idle_in_transaction_session_timeout = 0; set statement_timeout = 0");
+      await open.query(
+        "begin isolation level serializable read write; select pg_current_xact_id()",
+      );
+      await open.query("select count(*) from jobcast.jobs");
       server = await startTestServer({
         databaseUrl: url.href,
         feed: isPooled ? "poll" : "bell",

@@ -168,14 +168,48 @@ it("does not hang on a connection that died without a word, and lets go of what 
   expect(await run(await withNext("select 1"))).toEqual(["900000_next.sql"]);
 }, 90_000);
 
+it("goes on where nobody keeps track of what sessions do", async () => {
+  await db.query(`alter database ${db.name} set track_activities = off`);
+  // Longer than a lost one would be let go.
+  expect(await run(await withNext("select pg_sleep(8)"))).toEqual(["900000_next.sql"]);
+}, 30_000);
+
+it("makes nothing in a schema of somebody else, who would have it run his code", async () => {
+  await db.query(`
+    drop schema jobcast cascade;
+    create role ${db.name}_eve;
+    grant create on database ${db.name} to ${db.name}_eve`);
+  const eve = await db.connect();
+  await eve.query(`set role ${db.name}_eve`);
+  const belongs = /belongs to the role \S+_eve, who could run code of his/;
+  try {
+    await eve.query("create schema jobcast; grant all on schema jobcast to public");
+    await expect(run()).rejects.toThrow(belongs);
+    await expect(run(undefined, { connectionString: db.adminUrl })).rejects.toThrow(belongs);
+    await db.query(`drop schema jobcast`);
+    expect((await run()).length).toBeGreaterThan(10);
+
+    // And in ours, where somebody was let make what we have yet to make, or to read.
+    const owner = new URL(db.url).username;
+    await db.query(`drop schema jobcast cascade; create schema jobcast authorization ${owner};
+      grant all on schema jobcast to public`);
+    await eve.query("create view jobcast.migrations as select 0 as id, random() as name");
+    await expect(run()).rejects.toThrow(/^jobcast.migrations belongs to the role/);
+  } finally {
+    await db.query(`drop owned by ${db.name}_eve cascade; drop role ${db.name}_eve`);
+  }
+});
+
 it("tells a role that may not migrate what it needs", async () => {
   await db.query(`drop role if exists ${db.name}; create role ${db.name} login password 'secret'`);
   const url = new URL(db.url);
   url.username = db.name;
   url.password = "secret";
   try {
-    const migrating = run(await withNext("select 1"), { connectionString: url.href });
-    await expect(migrating).rejects.toThrow(
+    const migrating = () => run(undefined, { connectionString: url.href });
+    await expect(migrating()).rejects.toThrow(/must own the schema jobcast and all that is in it/);
+    await db.query("drop schema jobcast cascade");
+    await expect(migrating()).rejects.toThrow(
       /The role of DATABASE_URL may not migrate the database .*it must own the schema jobcast/,
     );
   } finally {
