@@ -13,6 +13,8 @@ export type LaneOptions = {
   readonly work: Work;
   /** Connections, which are made when they are first needed. */
   readonly size: number;
+  /** How long one waits for a connection. Default: 5 s */
+  readonly waitMs?: number | undefined;
   readonly onError: (error: Error) => void;
 };
 
@@ -69,9 +71,9 @@ export class Lane {
   #isProbing = false;
   #ending: Promise<void> | undefined;
 
-  constructor({ connectionString, name, work, size, onError }: LaneOptions) {
+  constructor({ connectionString, name, work, size, waitMs, onError }: LaneOptions) {
     this.#work = work;
-    this.#turns = new Turns(size);
+    this.#turns = new Turns(size, waitMs);
     const { signal } = this.#cutting;
     const config = { connectionString, name, work, signal };
     this.#pool = new pg.Pool({
@@ -218,7 +220,7 @@ export class Lane {
   #unanswered(cause: unknown): unknown {
     const isForeign = !(cause instanceof Error) || cause instanceof TypeError;
     if (isForeign || cause instanceof AnswerTooLargeError) return cause;
-    return new NoAnswerError(this.#work === "write", cause);
+    return new NoAnswerError(this.#work.endsWith("write"), cause);
   }
 
   async #end(): Promise<void> {

@@ -14,7 +14,7 @@ type Waiting = {
   readonly refuse: (error: unknown) => void;
 };
 
-/** How long somebody waits for his turn before he is told that there is too much to do. */
+/** How long somebody waits for his turn, unless told, before he is told that there is too much to do. */
 const WAIT_MS = 5_000;
 
 /** More than this many would wait in vain; and half of them are for more than one owner. */
@@ -26,13 +26,15 @@ const MAX_WAITING = 2_000;
  */
 export class Turns {
   readonly #size: number;
+  readonly #waitMs: number;
   readonly #owners = new Map<string, number>();
   readonly #jobs = new Set<string>();
   #running = 0;
   #waiting: Waiting[] = [];
 
-  constructor(size: number) {
+  constructor(size: number, waitMs = WAIT_MS) {
     this.#size = size;
+    this.#waitMs = waitMs;
   }
 
   get running(): number {
@@ -63,7 +65,7 @@ export class Turns {
       const timer = setTimeout(() => {
         this.#waiting = this.#waiting.filter((other) => other !== waiting);
         reject(overloaded());
-      }, WAIT_MS);
+      }, this.#waitMs);
       const waiting: Waiting = {
         turn,
         start: () => {
@@ -130,7 +132,7 @@ export class Turns {
 }
 
 /** [PostgreSQL, Appendix A] 55P03 lock_not_available */
-function isLocked(error: unknown): boolean {
+export function isLocked(error: unknown): boolean {
   return error instanceof Error && (error as { code?: unknown }).code === "55P03";
 }
 

@@ -94,7 +94,7 @@ describe("a connection that died without a word", () => {
 });
 
 describe("limits are on the server", () => {
-  it.each(["read", "write", "service"] as const)(
+  it.each(["read", "write", "waiting write", "service"] as const)(
     "of a %s lane, below those of the client, whatever the database says",
     async (work) => {
       for (const name of ["statement_timeout", "lock_timeout"]) {
@@ -107,7 +107,7 @@ describe("limits are on the server", () => {
       );
       expect(limits).toEqual({
         statement: "8s",
-        lock: { service: "5s", read: "2s", write: "500ms" }[work],
+        lock: { service: "5s", read: "2s", write: "50ms", "waiting write": "500ms" }[work],
         idle: "30s",
       });
     },
