@@ -147,6 +147,7 @@ create table jobcast.job_types (
   constraint job_types_pkey PRIMARY KEY (type),
   constraint type_timeout_seconds_positive CHECK (timeout_seconds > 0)
 );
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.job_types FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 comment on table jobcast.job_types is 'Defaults by type, for jobs that say no timeout of their own. Fill it with plain SQL; a type need not be here.';
 
 create table jobcast.jobs (
@@ -206,6 +207,8 @@ CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.jobs FOR EACH STA
 CREATE TRIGGER _100_on_delete BEFORE DELETE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_delete();
 CREATE TRIGGER _100_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_insert();
 CREATE TRIGGER _100_on_update BEFORE UPDATE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_update();
+CREATE TRIGGER _200_assert_counts_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW WHEN (jobcast.is_counts(new.counts) AND new.counts IS NOT NULL) EXECUTE FUNCTION jobcast.tg_jobs__assert_counts();
+CREATE TRIGGER _200_assert_counts_on_update BEFORE UPDATE OF counts ON jobcast.jobs FOR EACH ROW WHEN (new.counts IS DISTINCT FROM old.counts AND jobcast.is_counts(new.counts) AND new.counts IS NOT NULL) EXECUTE FUNCTION jobcast.tg_jobs__assert_counts();
 CREATE TRIGGER _200_assert_limits BEFORE INSERT OR UPDATE OF title, params, metadata ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__assert_limits();
 CREATE TRIGGER _500_append_history_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
 CREATE TRIGGER _500_append_history_on_update AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
@@ -227,6 +230,8 @@ create table jobcast.migrations (
   applied_at timestamp with time zone not null default clock_timestamp(),
   constraint migrations_pkey PRIMARY KEY (id)
 );
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.migrations FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.migrations FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 
 create table jobcast.retention (
   kind text not null,
@@ -248,6 +253,8 @@ create table jobcast.signing_keys (
   constraint signing_keys_pkey PRIMARY KEY (name),
   constraint secret_length CHECK (length(secret) >= 32)
 );
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.signing_keys FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.signing_keys FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 comment on table jobcast.signing_keys is 'Secret. Delete a row and restart every process: its tokens are void and a new key is made.';
 
 create table jobcast.status_history (
@@ -666,9 +673,9 @@ begin
   if grant_credits.amount is null or grant_credits.amount <= 0 then
     raise exception 'a grant is of at least one credit, not %', grant_credits.amount using errcode = '22023';
   end if;
+  -- Of equal requests that come at once the others wait here for the first one's commit.
+  perform jobcast.lock_credit_accounts(array[grant_credits.owner_id]);
   if grant_credits.idempotency_key is not null then
-    -- Of equal requests that come at once the others wait here for the first one's commit.
-    perform jobcast.lock_credit_accounts(array[grant_credits.owner_id]);
     select e.* into v_entry from jobcast.credit_transactions e
       where e.owner_id = grant_credits.owner_id and e.idempotency_key = grant_credits.idempotency_key;
     if found and v_entry.request_hash is distinct from grant_credits.request_hash then
@@ -677,6 +684,13 @@ begin
     elsif found then
       return v_entry;
     end if;
+  end if;
+  -- A balance that has room left, so that no refund is ever refused for want of it.
+  if exists (
+    select from jobcast.credit_accounts a
+    where a.owner_id = grant_credits.owner_id and a.balance > jobcast.max_balance() - grant_credits.amount
+  ) then
+    raise exception 'an account is granted at most % credits', jobcast.max_balance() using errcode = '22003';
   end if;
   select e.* into v_entry from jobcast.post_credits(jsonb_build_array(jsonb_build_object(
     'owner_id', grant_credits.owner_id, 'kind', 'grant', 'amount', grant_credits.amount,
@@ -759,7 +773,40 @@ begin
   return octet_length(value::text);
 end
 $function$;
-comment on function jobcast.json_bytes(pg_catalog.jsonb) is 'Of the value as text; for more than 16 MiB, as PostgreSQL keeps it, what that takes.';
+comment on function jobcast.json_bytes(pg_catalog.jsonb) is 'Of the value as text; for more than 16 MiB, as PostgreSQL keeps it, what that takes. Of numbers with long exponents the text is far larger than that, and is made to be counted.';
+
+CREATE OR REPLACE FUNCTION jobcast.lock_busy(ids uuid[])
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_timeout constant text := current_setting('lock_timeout');
+  v_group record;
+begin
+  -- A few at random, or one that is held for hours would be all that is ever waited for.
+  for v_group in
+    select case when j.credits > 0 then j.owner_id end as owner_id, j.batch_id, array_agg(j.id) as ids
+    from jobcast.jobs j
+    where j.id = any (lock_busy.ids)
+    group by 1, 2
+    order by random()
+    limit 3
+  loop
+    begin
+      perform set_config('lock_timeout', '200ms', true);
+      perform from jobcast.credit_accounts a where a.owner_id = v_group.owner_id for update;
+      perform from jobcast.batches b where b.id = v_group.batch_id for no key update;
+      perform set_config('lock_timeout', v_timeout, true);
+      return v_group.ids;
+    exception when lock_not_available then
+      null; -- the setting is as before
+    end;
+  end loop;
+  return '{}';
+end
+$function$;
+revoke EXECUTE on function jobcast.lock_busy(uuid[]) from public;
 
 CREATE OR REPLACE FUNCTION jobcast.lock_credit_accounts(owner_ids text[])
  RETURNS void
@@ -777,6 +824,48 @@ begin
 end
 $function$;
 revoke EXECUTE on function jobcast.lock_credit_accounts(text[]) from public;
+
+CREATE OR REPLACE FUNCTION jobcast.lock_free(ids uuid[], with_batches boolean DEFAULT true)
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_owners text[];
+  v_batches uuid[];
+begin
+  v_owners := array(
+    select a.owner_id from jobcast.credit_accounts a
+    where a.owner_id in (select j.owner_id from jobcast.jobs j where j.id = any (lock_free.ids) and j.credits > 0)
+    order by a.owner_id
+    for update skip locked
+  );
+  v_batches := array(
+    select b.id from jobcast.batches b
+    where lock_free.with_batches
+      and b.id in (select j.batch_id from jobcast.jobs j where j.id = any (lock_free.ids))
+    order by b.id
+    for no key update skip locked
+  );
+  return array(
+    select j.id from jobcast.jobs j
+    where j.id = any (lock_free.ids)
+      and (j.credits = 0 or j.owner_id = any (v_owners))
+      and (j.batch_id is null or not lock_free.with_batches or j.batch_id = any (v_batches))
+  );
+end
+$function$;
+revoke EXECUTE on function jobcast.lock_free(uuid[],boolean) from public;
+comment on function jobcast.lock_free(pg_catalog.uuid[],boolean) is 'Of jobs that are locked already: those that can be ended now, whose accounts, and batches, are then locked too.';
+
+CREATE OR REPLACE FUNCTION jobcast.max_balance()
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+AS $function$
+  select 1000000000000000
+$function$;
+comment on function jobcast.max_balance() is 'Above which nothing is granted. Refunds may exceed it, and stay within what JSON can hold.';
 
 CREATE OR REPLACE FUNCTION jobcast.max_bytes()
  RETURNS integer
@@ -1086,6 +1175,58 @@ AS $function$
 $function$;
 comment on function jobcast.status_rank(pg_catalog.text) is 'A status may only be followed by one of the same or a higher rank; rank 3 is final.';
 
+CREATE OR REPLACE FUNCTION jobcast.sweep(most integer DEFAULT 1000, spared uuid[] DEFAULT '{}'::uuid[])
+ RETURNS TABLE(job_id uuid, problem text)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_overdue uuid[];
+  v_free uuid[];
+begin
+  v_overdue := array(
+    -- The time of the statement is one value, which an index can be searched for; the clock's is not.
+    select j.id from jobcast.jobs j
+    where j.timeout_at <= statement_timestamp() and j.status in ('pending', 'queued', 'processing')
+      and j.id <> all (sweep.spared)
+    order by j.timeout_at
+    limit sweep.most
+    for update skip locked
+  );
+  if cardinality(v_overdue) = 0 then
+    return;
+  end if;
+  v_free := jobcast.lock_free(v_overdue);
+  if cardinality(v_free) = 0 then
+    v_free := jobcast.lock_busy(v_overdue);
+  end if;
+
+  perform set_config('jobcast.source', 'sweeper', true);
+  begin
+    perform jobcast.expire(v_free);
+    job_id := null;
+  exception when others then
+    -- One that cannot be ended is no reason to let the others wait.
+    foreach job_id in array v_free loop
+      problem := null;
+      begin
+        perform jobcast.expire(array[job_id]);
+      exception when others then
+        problem := sqlstate || ': ' || sqlerrm;
+      end;
+      return next;
+    end loop;
+    v_free := '{}';
+  end;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  return query select e.id, null::text from unnest(v_free) e (id);
+end
+$function$;
+revoke EXECUTE on function jobcast.sweep(integer,uuid[]) from public;
+comment on function jobcast.sweep(integer,pg_catalog.uuid[]) is 'For the service: ends overdue jobs, and gives back those that it ended and, with a problem, those that it could not.';
+
 CREATE OR REPLACE FUNCTION jobcast.tg__refuse_strangers()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1249,18 +1390,46 @@ end
 $function$;
 revoke EXECUTE on function jobcast.tg_jobs__append_history() from public;
 
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__assert_counts()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  -- What readers take for a number, and no longer than one.
+  if octet_length(new.counts::text) > 1024 or exists (
+    select from jsonb_each_text(new.counts) c
+    where c.value::numeric not between 0 and 9007199254740991 or c.value::numeric <> trunc(c.value::numeric)
+  ) then
+    raise exception 'the counts of a job are whole numbers from 0 to 2^53 - 1'
+      using errcode = '23514', constraint = 'counts_shape', schema = 'jobcast', table = 'jobs';
+  end if;
+  return new;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION jobcast.tg_jobs__assert_limits()
  RETURNS trigger
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-  v_title constant integer := coalesce(octet_length(new.title), 0);
-  v_params constant integer := coalesce(jobcast.json_bytes(new.params), 0);
-  v_metadata constant integer := coalesce(jobcast.json_bytes(new.metadata), 0);
+  v_bytes integer;
 begin
-  perform jobcast.assert_limits('title, params and metadata', v_title + v_params + v_metadata, new.params);
-  perform jobcast.assert_limits('title, params and metadata', v_metadata, new.metadata);
+  if tg_op = 'UPDATE' and (new.title, new.params, new.metadata)
+    is not distinct from (old.title, old.params, old.metadata) then
+    return new; -- an ORM writes all that it has read
+  end if;
+  v_bytes := jobcast.bytes_of(new.title, null, null, new.params, new.metadata);
+  if tg_op = 'UPDATE' and v_bytes > jobcast.max_bytes() and jobcast.max_bytes()
+    < jobcast.bytes_of(old.title, null, null, old.params, old.metadata) then
+    -- It was too large before that was counted: what is new counts.
+    v_bytes := jobcast.bytes_of(
+      nullif(new.title, old.title), null, null, nullif(new.params, old.params), nullif(new.metadata, old.metadata)
+    );
+  end if;
+  perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.params, old.params));
+  perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.metadata, old.metadata));
   return new;
 end
 $function$;
@@ -1403,6 +1572,9 @@ begin
   new.finished_at := case when jobcast.is_final(new.status) then new.created_at end;
   if new.status = 'completed' then
     new.progress := 100;
+  end if;
+  if jobcast.is_final(new.status) then
+    new.credits := 0; -- it was done elsewhere, and is not charged here
   end if;
   if new.timeout_seconds is null and new.timeout_at is null then
     select t.timeout_seconds, t.timeout_extends or new.timeout_extends
@@ -1638,6 +1810,7 @@ declare
     select distinct (p ->> 'id')::uuid from jsonb_array_elements(update_jobs.patches) p
   );
   v_locked uuid[];
+  v_refunded uuid[];
   v_round record;
 begin
   perform set_config('jobcast.source', coalesce(update_jobs.source, v_source, ''), true);
@@ -1645,6 +1818,24 @@ begin
     v_locked := array(
       select j.id from jobcast.jobs j where j.id = any (v_named) order by j.id for update skip locked
     );
+    -- Whoever may not lock accounts waits for them.
+    if has_function_privilege('jobcast.lock_free(uuid[], boolean)', 'execute')
+      and has_table_privilege('jobcast.credit_accounts', 'update') then
+      v_refunded := array(
+        select j.id from jobcast.jobs j
+        where j.id = any (v_locked) and j.credits > 0 and not jobcast.is_final(j.status) and j.id in (
+          select (p ->> 'id')::uuid from jsonb_array_elements(update_jobs.patches) p
+          where p ->> 'status' in ('failed', 'cancelled', 'timeout')
+        )
+      );
+      if cardinality(v_refunded) > 0 then
+        v_locked := array(
+          select l.id from unnest(v_locked) l (id) where l.id <> all (v_refunded)
+          union all
+          select f.id from unnest(jobcast.lock_free(v_refunded, with_batches => false)) f (id)
+        );
+      end if;
+    end if;
   else
     v_locked := array(
       select j.id from jobcast.jobs j where j.id = any (v_named) order by j.id for update
@@ -1678,6 +1869,10 @@ begin
           -- Without skip_locked it was made while we waited for the others.
           when not p.is_locked then case when update_jobs.skip_locked then 'JC007' else 'JC002' end
           when (p.patch ->> 'attempt')::integer <> j.attempt then 'JC003'
+          -- What the constraint would say, of this one alone.
+          when p.patch ? 'status' and coalesce(p.patch ->> 'status', '') not in (
+            'pending', 'queued', 'processing', 'completed', 'failed', 'cancelled', 'timeout'
+          ) then '23514'
           when jobcast.is_final(j.status) and p.patch ->> 'status' is distinct from j.status then 'JC001'
           when jobcast.status_rank(p.patch ->> 'status') < jobcast.status_rank(j.status) then 'JC001'
         end as problem

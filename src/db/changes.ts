@@ -32,7 +32,7 @@ const COUNTS_BYTES = 1_024;
 
 /** Whether nobody should have to hold the counts of a row. */
 function areTooLong(column: string): string {
-  return `coalesce(octet_length(${column}::text) > ${COUNTS_BYTES}, false)`;
+  return `coalesce(pg_catalog.octet_length(${column}::text) > ${COUNTS_BYTES}, false)`;
 }
 
 /** The counts of a row, unless they are. */

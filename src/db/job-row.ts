@@ -61,14 +61,15 @@ export function jobColumns(bytes: number, omit: readonly string[] = []): string 
     (name) => `${momentText(`j.${name}`)} as ${name}`,
   );
   const texts = TEXTS.map(
-    (name) => `case when octet_length(j.${name}) <= ${bytes} then j.${name} end as ${name}`,
+    (name) =>
+      `case when pg_catalog.octet_length(j.${name}) <= ${bytes} then j.${name} end as ${name}`,
   );
   return [
     ...plain,
     ...numbers,
     `(${countsOf("j.counts")})::text as counts`,
     // How many digits a float is written with is a setting; its eight bytes are not.
-    "encode(float8send(j.progress), 'hex') as progress",
+    "pg_catalog.encode(pg_catalog.float8send(j.progress), 'hex') as progress",
     ...moments,
     ...texts,
     ...VALUES.map((name) => (omit.includes(name) ? `null as ${name}` : value(name, bytes))),

@@ -22,9 +22,9 @@ export function toIsoOrNull(text: string | null): string | null {
 }
 
 /**
- * SQL that writes a timestamptz so that `toIso` reads it, whatever the settings of the session:
- * JSON has its own format, and the zone is taken off before.
+ * SQL that writes a timestamptz so that `toIso` reads it, whatever the settings of the session and
+ * its search_path: JSON has its own format, and the zone is taken off before.
  */
 export function momentText(column: string): string {
-  return `to_jsonb(${column} at time zone 'UTC') #>> '{}'`;
+  return `pg_catalog.to_jsonb(${column} at time zone 'UTC') #>> '{}'`;
 }

@@ -41,7 +41,7 @@ async function backends(): Promise<number> {
 async function waitingForLocks(): Promise<number> {
   const [row] = await database.query<{ count: number }>(
     `select count(*) from pg_stat_activity where datname = current_database()
-     and application_name = 'jobcast writes' and wait_event_type = 'Lock'`,
+     and application_name like 'jobcast %writes' and wait_event_type = 'Lock'`,
   );
   return row?.count ?? 0;
 }
@@ -100,6 +100,24 @@ describe("a job that a worker's open transaction holds", () => {
     expect(body.results[1]).toMatchObject({ id: other, ok: true, job: { progress: 50 } });
   });
 
+  it("or whose owner's account it holds, is told from those whose is free", async () => {
+    const make = async (ownerId: string, credits: number) => {
+      await server.call("POST", "/v1/credits/grants", { ownerId, amount: 100 });
+      const { body } = await server.call("POST", "/v1/jobs", { type: "x", ownerId, credits });
+      return body.id;
+    };
+    const [held, free, unpaid] = [await make("ann", 5), await make("bob", 5), await make("ann", 0)];
+    await worker.query("select jobcast.create_job('ann', 'x', credits => 1)");
+    const updates = [held, free, unpaid].map((each) => ({ id: each, status: "failed" }));
+    const { status, body } = await server.call("PATCH", "/v1/jobs", { updates });
+    expect(status).toBe(200);
+    expect(body.results).toMatchObject([
+      { id: held, ok: false, problem: { code: "locked" } },
+      { id: free, ok: true, job: { status: "failed" } },
+      { id: unpaid, ok: true, job: { status: "failed" } },
+    ]);
+  });
+
   it("makes nobody say that the others were not updated, whatever comes after them", async () => {
     const other = (await server.call("POST", "/v1/jobs", { type: "render" })).body.id;
     const updates = [id, other].map((each) => ({ id: each, progress: 50 }));
@@ -149,6 +167,29 @@ describe("a job that a worker's open transaction holds", () => {
     await Promise.all(waiting);
     expect(new Set(delivered)).toEqual(new Set(["ann 503"]));
   });
+
+  it("keeps no place from others, however many owners wait for theirs", async () => {
+    const owners = Array.from({ length: 24 }, (_, index) => ({ sub: `owner ${index}`, scope: "" }));
+    const held = await Promise.all(
+      owners.map(async ({ sub }) => {
+        const { body } = await server.call("POST", "/v1/jobs", { type: "render", ownerId: sub });
+        return body.id;
+      }),
+    );
+    for (const each of held) await worker.query("select jobcast.report_progress($1, 10)", [each]);
+    let refused = 0;
+    const cancels = owners.map(async (who, index) => {
+      const path = `/v1/jobs/${held[index]}/cancel`;
+      const { status } = await server.call("POST", path, undefined, who);
+      refused += 1;
+      return status;
+    });
+    await until(async () => (await waiting()) > 0, 5_000, "somebody to wait for his job");
+    const { status } = await server.call("POST", "/v1/jobs", { type: "x" }, { sub: "zoe" });
+    expect(status).toBe(201);
+    expect(refused).toBeLessThan(held.length / 2);
+    expect(new Set(await Promise.all(cancels))).toEqual(new Set([409]));
+  }, 30_000);
 
   it("makes its provider deliver again, who would give up after a 409", async () => {
     const { status, headers, body } = await deliver(server, callback, { status: "completed" });

@@ -97,4 +97,25 @@ describe("an application with parsers of its own", () => {
       client?.release();
     },
   );
+
+  it("and functions that would be found before PostgreSQL's gets them as they are", async () => {
+    await database.query(`
+      create schema theirs;
+      create function theirs.to_jsonb(timestamp) returns jsonb language sql as $$ select '"theirs"'::jsonb $$;
+      create function theirs.pg_column_size(jsonb) returns integer language sql as $$ select 1 / 0 $$;
+      create function theirs.pg_column_compression(jsonb) returns text language sql as $$ select (1 / 0)::text $$;
+      create function theirs.octet_length(text) returns integer language sql as $$ select 1 / 0 $$;
+      create function theirs.encode(bytea, text) returns text language sql as $$ select 'theirs' $$;
+      create function theirs.float8send(float8) returns bytea language sql as $$ select ''::bytea $$;
+      grant usage on schema theirs to public`);
+    const client = await pool.connect();
+    await client.query("begin; set local search_path = theirs, pg_catalog");
+    const params = { text: "x".repeat(10_000) };
+    const { id } = await jobs.create(client, { ownerId: "alice", type: "t", params });
+    const job = await jobs.progress(client, id, 12.5, { message: "m" });
+    expect(job).toMatchObject({ progress: 12.5, params, message: "m" });
+    expect(job.createdAt).toMatch(/^\d{4}-.*Z$/);
+    await client.query("rollback");
+    client.release();
+  });
 });

@@ -76,6 +76,34 @@ const WRONG = `
   where ends > 1 or (is_over and ends <> 1)
     or (charges, refunds, highest, lowest) is distinct from (1, refundable, credits, credits)`;
 
+describe("a balance", () => {
+  const most = 10 ** 15;
+
+  it("is granted no more than leaves room for every refund", async () => {
+    const owner = await createOwner(most);
+    const grant = (amount: string) =>
+      database.query("select jobcast.grant_credits($1, $2::bigint)", [owner, amount]);
+    for (const amount of ["1", "9223372036854775807"]) {
+      await expect(grant(amount), amount).rejects.toMatchObject({ code: "22003" });
+    }
+    const job = await createJob(owner, 10);
+    await grant("10");
+    await database.query("select jobcast.fail_job($1)", [job]);
+    expect(await balance(owner)).toBe(most + 10);
+  });
+
+  it("pays for nothing that was done elsewhere", async () => {
+    const owner = await createOwner(10);
+    const [job] = await database.query<{ id: string }>(
+      `insert into jobcast.jobs (owner_id, type, credits, status) values ($1, 't', 5, 'failed')
+       returning id, credits`,
+      [owner],
+    );
+    expect(job).toMatchObject({ credits: 0 });
+    expect(await ledger(owner)).toEqual(["grant 10 -> 10"]);
+  });
+});
+
 describe("charges and refunds", () => {
   const OPERATIONS: Readonly<Record<string, (id: string) => string>> = {
     cancel: (id) => `select jobcast.cancel_job('${id}');`,

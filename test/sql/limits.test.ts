@@ -107,6 +107,29 @@ describe("the size of a job", () => {
     expect(counted).toEqual({ all: true });
   });
 
+  it("that is larger since before there was a limit lets its job be written as it is, and end", async () => {
+    const id = await createJob({ status: "'processing'", title: "'old'" });
+    await writeUnchecked(
+      `update jobcast.jobs set params = ${textOf(MAX_BYTES + 10)}, metadata = jsonb_build_object('a', ${nested(70)}) where id = $1`,
+      id,
+    );
+    // An ORM saves all that it has read.
+    await database.query(
+      `update jobcast.jobs set progress = 50, title = 'new', params = params, metadata = metadata where id = $1`,
+      [id],
+    );
+    await expect(
+      database.query(`update jobcast.jobs set params = ${textOf(MAX_BYTES + 1)} where id = $1`, [
+        id,
+      ]),
+    ).rejects.toMatchObject({ code: "54000" });
+    await database.query(
+      "update jobcast.jobs set status = 'completed', params = params where id = $1",
+      [id],
+    );
+    expect(await statusOf(id)).toEqual({ status: "completed", version: 3 });
+  });
+
   it("bounds the names of those who write, and the titles of batches", async () => {
     const session = await database.connect();
     await session.query(`set jobcast.source = '${"s".repeat(10_000)}'`);
@@ -119,6 +142,32 @@ describe("the size of a job", () => {
     await expect(database.query(batch)).rejects.toMatchObject({ code: "54000" });
     const grant = `select jobcast.grant_credits('ada', 1, repeat('x', 4097))`;
     await expect(database.query(grant)).rejects.toMatchObject({ code: "23514" });
+  });
+});
+
+describe("counts", () => {
+  const counts = (total: string) =>
+    `jsonb_build_object('total', ${total}::numeric, 'completed', 0, 'failed', 0)`;
+  const refused = { code: "23514", constraint: "counts_shape" };
+
+  it("are whole numbers that JSON can hold, whoever writes them", async () => {
+    await createJob({ counts: counts("9007199254740991") });
+    const id = await createJob({ counts: counts("1.0") });
+    for (const total of ["9007199254740992", "-1", "0.5", "1e131071", "1e-16383"]) {
+      await expect(createJob({ counts: counts(total) }), total).rejects.toMatchObject(refused);
+      const update = `update jobcast.jobs set counts = ${counts(total)} where id = '${id}'`;
+      await expect(database.query(update), total).rejects.toMatchObject(refused);
+    }
+    // Whole, and eight kilobytes long.
+    const long = counts(`('1.' || repeat('0', 8192))`);
+    await expect(createJob({ counts: long })).rejects.toMatchObject(refused);
+  });
+
+  it("that are anything since before they were looked at let their job end", async () => {
+    const id = await createJob({ status: "'processing'" });
+    await writeUnchecked(`update jobcast.jobs set counts = ${counts("-0.5")} where id = $1`, id);
+    await database.query("select jobcast.complete_job($1)", [id]);
+    expect(await statusOf(id)).toEqual({ status: "completed", version: 2 });
   });
 });
 

@@ -1,0 +1,149 @@
+-- What the limits of 000011 left open: counts, balances, and what was there before there were limits.
+
+comment on function jobcast.json_bytes(jsonb) is
+  'Of the value as text; for more than 16 MiB, as PostgreSQL keeps it, what that takes. Of numbers with long exponents the text is far larger than that, and is made to be counted.';
+
+create function jobcast.tg_jobs__assert_counts() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- What readers take for a number, and no longer than one.
+  if octet_length(new.counts::text) > 1024 or exists (
+    select from jsonb_each_text(new.counts) c
+    where c.value::numeric not between 0 and 9007199254740991 or c.value::numeric <> trunc(c.value::numeric)
+  ) then
+    raise exception 'the counts of a job are whole numbers from 0 to 2^53 - 1'
+      using errcode = '23514', constraint = 'counts_shape', schema = 'jobcast', table = 'jobs';
+  end if;
+  return new;
+end
+$$;
+
+-- Not by the constraint, which would refuse the end of a job whose counts are older than this.
+create trigger _200_assert_counts_on_insert before insert on jobcast.jobs
+  for each row when (jobcast.is_counts(new.counts) and new.counts is not null)
+  execute function jobcast.tg_jobs__assert_counts();
+create trigger _200_assert_counts_on_update before update of counts on jobcast.jobs
+  for each row when (new.counts is distinct from old.counts and jobcast.is_counts(new.counts) and new.counts is not null)
+  execute function jobcast.tg_jobs__assert_counts();
+
+create or replace function jobcast.tg_jobs__assert_limits() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_bytes integer;
+begin
+  if tg_op = 'UPDATE' and (new.title, new.params, new.metadata)
+    is not distinct from (old.title, old.params, old.metadata) then
+    return new; -- an ORM writes all that it has read
+  end if;
+  v_bytes := jobcast.bytes_of(new.title, null, null, new.params, new.metadata);
+  if tg_op = 'UPDATE' and v_bytes > jobcast.max_bytes() and jobcast.max_bytes()
+    < jobcast.bytes_of(old.title, null, null, old.params, old.metadata) then
+    -- It was too large before that was counted: what is new counts.
+    v_bytes := jobcast.bytes_of(
+      nullif(new.title, old.title), null, null, nullif(new.params, old.params), nullif(new.metadata, old.metadata)
+    );
+  end if;
+  perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.params, old.params));
+  perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.metadata, old.metadata));
+  return new;
+end
+$$;
+
+-- Security definer: it looks up the type's defaults.
+create or replace function jobcast.tg_jobs__on_insert() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_relid <> 'jobcast.jobs'::regclass then
+    raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
+  end if;
+  new.version := 1;
+  new.attempt := 1;
+  new.updated_at := new.created_at;
+  new.started_at := case when new.status = 'processing' then new.created_at end;
+  new.finished_at := case when jobcast.is_final(new.status) then new.created_at end;
+  if new.status = 'completed' then
+    new.progress := 100;
+  end if;
+  if jobcast.is_final(new.status) then
+    new.credits := 0; -- it was done elsewhere, and is not charged here
+  end if;
+  if new.timeout_seconds is null and new.timeout_at is null then
+    select t.timeout_seconds, t.timeout_extends or new.timeout_extends
+      into new.timeout_seconds, new.timeout_extends
+      from jobcast.job_types t where t.type = new.type;
+    new.timeout_extends := coalesce(new.timeout_extends, false);
+  end if;
+  perform jobcast.assert_date('created_at', new.created_at);
+  if new.timeout_at is null and new.timeout_seconds is not null then
+    new.timeout_at := new.created_at + make_interval(secs => new.timeout_seconds);
+  end if;
+  if new.timeout_at = 'infinity' then
+    new.timeout_at := null; -- never
+  elsif new.timeout_at is not null then
+    perform jobcast.assert_date('timeout_at', new.timeout_at);
+  end if;
+  new.bytes := jobcast.bytes_of(new.stage, new.message, new.counts, new.result, new.error);
+  perform jobcast.assert_limits('stage, message, counts, result and error', new.bytes, new.result);
+  return new;
+end
+$$;
+
+create or replace function jobcast.grant_credits(
+  owner_id text,
+  amount bigint,
+  reason text default null,
+  idempotency_key text default null,
+  request_hash bytea default null
+) returns jobcast.credit_transactions
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_entry jobcast.credit_transactions;
+begin
+  if grant_credits.amount is null or grant_credits.amount <= 0 then
+    raise exception 'a grant is of at least one credit, not %', grant_credits.amount using errcode = '22023';
+  end if;
+  -- Of equal requests that come at once the others wait here for the first one's commit.
+  perform jobcast.lock_credit_accounts(array[grant_credits.owner_id]);
+  if grant_credits.idempotency_key is not null then
+    select e.* into v_entry from jobcast.credit_transactions e
+      where e.owner_id = grant_credits.owner_id and e.idempotency_key = grant_credits.idempotency_key;
+    if found and v_entry.request_hash is distinct from grant_credits.request_hash then
+      raise exception 'the idempotency key % was used for another request', grant_credits.idempotency_key
+        using errcode = 'JC006';
+    elsif found then
+      return v_entry;
+    end if;
+  end if;
+  -- A balance that has room left, so that no refund is ever refused for want of it.
+  if exists (
+    select from jobcast.credit_accounts a
+    where a.owner_id = grant_credits.owner_id and a.balance > jobcast.max_balance() - grant_credits.amount
+  ) then
+    raise exception 'an account is granted at most % credits', jobcast.max_balance() using errcode = '22003';
+  end if;
+  select e.* into v_entry from jobcast.post_credits(jsonb_build_array(jsonb_build_object(
+    'owner_id', grant_credits.owner_id, 'kind', 'grant', 'amount', grant_credits.amount,
+    'reason', grant_credits.reason, 'idempotency_key', grant_credits.idempotency_key,
+    'request_hash', grant_credits.request_hash
+  ))) e;
+  return v_entry;
+end
+$$;
+
+create function jobcast.max_balance() returns bigint
+language sql immutable parallel safe
+as $$
+  select 1000000000000000
+$$;
+
+comment on function jobcast.max_balance() is
+  'Above which nothing is granted. Refunds may exceed it, and stay within what JSON can hold.';
