@@ -147,3 +147,123 @@ $$;
 
 comment on function jobcast.max_balance() is
   'Above which nothing is granted. Refunds may exceed it, and stay within what JSON can hold.';
+
+create function jobcast.whole(value numeric) returns integer
+language plpgsql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if value <> trunc(value) then
+    raise exception '% is not a whole number', value using errcode = '22P02';
+  end if;
+  return value;
+end
+$$;
+
+comment on function jobcast.whole(numeric) is 'JSON writes 60 as 60.0 too, and as 6e1.';
+
+-- Security definer: batches are written by the functions alone. It takes the jobs as HTTP has them
+-- too, so that a request goes in as it came.
+create or replace function jobcast.create_batch(
+  owner_id text,
+  title text,
+  jobs jsonb,
+  idempotency_key text default null,
+  request_hash bytea default null,
+  source text default null
+) returns jobcast.batches
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_batch jobcast.batches;
+begin
+  insert into jobcast.batches as b (owner_id, title, idempotency_key, request_hash)
+  values (create_batch.owner_id, create_batch.title, create_batch.idempotency_key, create_batch.request_hash)
+  on conflict on constraint batches_idempotency_key do nothing
+  returning b.* into v_batch;
+  if not found then
+    select b.* into v_batch from jobcast.batches b
+      where b.owner_id = create_batch.owner_id and b.idempotency_key = create_batch.idempotency_key;
+    if v_batch.request_hash is distinct from create_batch.request_hash then
+      raise exception 'the idempotency key % was used for another request', create_batch.idempotency_key
+        using errcode = 'JC006';
+    end if;
+    return v_batch;
+  end if;
+
+  perform set_config('jobcast.source', coalesce(create_batch.source, v_source, ''), true);
+  insert into jobcast.jobs (
+    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends, created_at
+  )
+  select
+    create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(jobcast.whole(n.credits), 0),
+    jobcast.whole(coalesce(n.timeout_seconds, n."timeoutSeconds")),
+    coalesce(n.timeout_extends, n."timeoutExtends", false),
+    -- A microsecond apart, so that their order is the order of the call, whatever the clock does.
+    v_batch.created_at + n.position * interval '1 microsecond'
+  from rows from (
+    jsonb_to_recordset(create_batch.jobs) as (
+      type text, title text, params jsonb, metadata jsonb, credits numeric,
+      timeout_seconds numeric, timeout_extends boolean, "timeoutSeconds" numeric, "timeoutExtends" boolean
+    )
+  ) with ordinality n (
+    type, title, params, metadata, credits, timeout_seconds, timeout_extends, "timeoutSeconds", "timeoutExtends",
+    position
+  )
+  order by n.position;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  -- The counts are there at once, for whoever reads in this transaction. Only of this batch, which
+  -- nobody else can see yet: others' would be locked until the commit.
+  perform jobcast.settle_batch_changes(v_batch.id);
+  select b.* into v_batch from jobcast.batches b where b.id = v_batch.id;
+  return v_batch;
+end
+$$;
+
+-- The attempt that a report names is compared, and is no column to be written.
+create or replace function jobcast.update_job(
+  id uuid, patch jsonb, attempt integer default null, source text default null
+) returns jobcast.jobs
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_job jobcast.jobs;
+  v_written boolean;
+begin
+  perform set_config('jobcast.source', coalesce(update_job.source, v_source, ''), true);
+  update jobcast.jobs j
+  set (status, progress, stage, message, counts, result, error) = (
+    select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
+    from jsonb_populate_record(j, update_job.patch - 'attempt') n
+  )
+  where j.id = update_job.id and j.attempt = coalesce(update_job.attempt, j.attempt)
+  returning j.* into v_job;
+  v_written := found;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  if v_written then
+    return v_job;
+  end if;
+
+  -- No row was written: nothing to change, or a reason to tell.
+  select j.* into v_job from jobcast.jobs j where j.id = update_job.id;
+  if not found then
+    raise exception 'no job %', update_job.id using errcode = 'JC002';
+  elsif v_job.attempt <> update_job.attempt then
+    raise exception 'job % is in attempt %, not %', update_job.id, v_job.attempt, update_job.attempt
+      using errcode = 'JC003',
+        detail = jsonb_build_object('attempt', v_job.attempt, 'status', v_job.status)::text;
+  elsif jobcast.is_final(v_job.status) and update_job.patch ->> 'status' is distinct from v_job.status then
+    -- A worker that still reports should learn that the job was ended elsewhere.
+    raise exception 'job % is %: it takes no more reports', update_job.id, v_job.status
+      using errcode = 'JC001',
+        detail = jsonb_build_object('status', v_job.status, 'version', v_job.version)::text;
+  end if;
+  return v_job;
+end
+$$;

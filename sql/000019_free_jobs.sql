@@ -196,7 +196,7 @@ begin
           when j.id is null then 'JC002'
           -- Without skip_locked it was made while we waited for the others.
           when not p.is_locked then case when update_jobs.skip_locked then 'JC007' else 'JC002' end
-          when (p.patch ->> 'attempt')::integer <> j.attempt then 'JC003'
+          when (p.patch ->> 'attempt')::numeric <> j.attempt then 'JC003'
           -- What the constraint would say, of this one alone.
           when p.patch ? 'status' and coalesce(p.patch ->> 'status', '') not in (
             'pending', 'queued', 'processing', 'completed', 'failed', 'cancelled', 'timeout'
@@ -212,7 +212,7 @@ begin
       update jobcast.jobs j
       set (status, progress, stage, message, counts, result, error) = (
         select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
-        from jsonb_populate_record(j, g.patch) n
+        from jsonb_populate_record(j, g.patch - 'attempt') n
       )
       from judged g
       where g.id = j.id and g.problem is null
@@ -225,3 +225,38 @@ begin
   perform set_config('jobcast.source', coalesce(v_source, ''), true);
 end
 $$;
+
+create function jobcast.update_each(patches jsonb, source text default null)
+returns table (item integer, problem text, job jobcast.jobs)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_patch record;
+  v_done record;
+begin
+  for v_patch in
+    select p.position, p.patch from jsonb_array_elements(update_each.patches) with ordinality p (patch, position)
+  loop
+    begin
+      select u.problem, u.job into v_done
+        from jobcast.update_jobs(jsonb_build_array(v_patch.patch), update_each.source, skip_locked => true) u;
+      problem := v_done.problem;
+      job := v_done.job;
+    exception when others then
+      -- What is wrong with a value, or refused by a rule. All else is wrong with all of them.
+      if sqlstate !~ '^(22|23|54|P0)' then
+        raise;
+      end if;
+      problem := sqlstate;
+      job := null;
+    end;
+    item := v_patch.position;
+    return next;
+  end loop;
+end
+$$;
+
+comment on function jobcast.update_each(jsonb, text) is
+  'update_jobs with skip_locked, each update by itself: what PostgreSQL refuses of one is a problem of that one.';

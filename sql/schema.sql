@@ -481,15 +481,15 @@ begin
     owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends, created_at
   )
   select
-    create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(n.credits, 0),
-    coalesce(n.timeout_seconds, n."timeoutSeconds"),
+    create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(jobcast.whole(n.credits), 0),
+    jobcast.whole(coalesce(n.timeout_seconds, n."timeoutSeconds")),
     coalesce(n.timeout_extends, n."timeoutExtends", false),
     -- A microsecond apart, so that their order is the order of the call, whatever the clock does.
     v_batch.created_at + n.position * interval '1 microsecond'
   from rows from (
     jsonb_to_recordset(create_batch.jobs) as (
-      type text, title text, params jsonb, metadata jsonb, credits integer,
-      timeout_seconds integer, timeout_extends boolean, "timeoutSeconds" integer, "timeoutExtends" boolean
+      type text, title text, params jsonb, metadata jsonb, credits numeric,
+      timeout_seconds numeric, timeout_extends boolean, "timeoutSeconds" numeric, "timeoutExtends" boolean
     )
   ) with ordinality n (
     type, title, params, metadata, credits, timeout_seconds, timeout_extends, "timeoutSeconds", "timeoutExtends",
@@ -1755,6 +1755,39 @@ $function$;
 revoke EXECUTE on function jobcast.tg_jobs__settle() from public;
 comment on function jobcast.tg_jobs__settle() is 'Refunds what failed, was cancelled or timed out, whoever ended it, and charges a retry again or refuses it.';
 
+CREATE OR REPLACE FUNCTION jobcast.update_each(patches jsonb, source text DEFAULT NULL::text)
+ RETURNS TABLE(item integer, problem text, job jobcast.jobs)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_patch record;
+  v_done record;
+begin
+  for v_patch in
+    select p.position, p.patch from jsonb_array_elements(update_each.patches) with ordinality p (patch, position)
+  loop
+    begin
+      select u.problem, u.job into v_done
+        from jobcast.update_jobs(jsonb_build_array(v_patch.patch), update_each.source, skip_locked => true) u;
+      problem := v_done.problem;
+      job := v_done.job;
+    exception when others then
+      -- What is wrong with a value, or refused by a rule. All else is wrong with all of them.
+      if sqlstate !~ '^(22|23|54|P0)' then
+        raise;
+      end if;
+      problem := sqlstate;
+      job := null;
+    end;
+    item := v_patch.position;
+    return next;
+  end loop;
+end
+$function$;
+comment on function jobcast.update_each(pg_catalog.jsonb,pg_catalog.text) is 'update_jobs with skip_locked, each update by itself: what PostgreSQL refuses of one is a problem of that one.';
+
 CREATE OR REPLACE FUNCTION jobcast.update_job(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, source text DEFAULT NULL::text)
  RETURNS jobcast.jobs
  LANGUAGE plpgsql
@@ -1770,7 +1803,7 @@ begin
   update jobcast.jobs j
   set (status, progress, stage, message, counts, result, error) = (
     select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
-    from jsonb_populate_record(j, update_job.patch) n
+    from jsonb_populate_record(j, update_job.patch - 'attempt') n
   )
   where j.id = update_job.id and j.attempt = coalesce(update_job.attempt, j.attempt)
   returning j.* into v_job;
@@ -1868,7 +1901,7 @@ begin
           when j.id is null then 'JC002'
           -- Without skip_locked it was made while we waited for the others.
           when not p.is_locked then case when update_jobs.skip_locked then 'JC007' else 'JC002' end
-          when (p.patch ->> 'attempt')::integer <> j.attempt then 'JC003'
+          when (p.patch ->> 'attempt')::numeric <> j.attempt then 'JC003'
           -- What the constraint would say, of this one alone.
           when p.patch ? 'status' and coalesce(p.patch ->> 'status', '') not in (
             'pending', 'queued', 'processing', 'completed', 'failed', 'cancelled', 'timeout'
@@ -1884,7 +1917,7 @@ begin
       update jobcast.jobs j
       set (status, progress, stage, message, counts, result, error) = (
         select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
-        from jsonb_populate_record(j, g.patch) n
+        from jsonb_populate_record(j, g.patch - 'attempt') n
       )
       from judged g
       where g.id = j.id and g.problem is null
@@ -1922,3 +1955,18 @@ AS $function$
     'hex'
   )::uuid
 $function$;
+
+CREATE OR REPLACE FUNCTION jobcast.whole(value numeric)
+ RETURNS integer
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if value <> trunc(value) then
+    raise exception '% is not a whole number', value using errcode = '22P02';
+  end if;
+  return value;
+end
+$function$;
+comment on function jobcast.whole(numeric) is 'JSON writes 60 as 60.0 too, and as 6e1.';

@@ -1,20 +1,11 @@
-import { setTimeout as delay } from "node:timers/promises";
-import { isPassing } from "../errors.ts";
 import type { Once } from "../once.ts";
 import type { EventText } from "../protocol/event.ts";
 import type { CreateJob, JobText } from "../protocol/job.ts";
 import { readFirstGroup, withCare } from "./change-values.ts";
 import { type ChangeRow, changeColumns, toChange } from "./changes.ts";
 import { type JobFilter, type JobListing, type JobPage, listJobs } from "./job-list.ts";
-import {
-  BULK_BYTES,
-  type JobRow,
-  jobColumns,
-  LISTED_BYTES,
-  NEWEST_CHANGE,
-  toJobText,
-  WHOLE_BYTES,
-} from "./job-row.ts";
+import { type JobRow, jobColumns, NEWEST_CHANGE, toJobText, WHOLE_BYTES } from "./job-row.ts";
+import { type UpdateOutcome, updateJobs } from "./job-updates.ts";
 import type { Lanes } from "./lanes.ts";
 import { type Query, theOne } from "./query.ts";
 
@@ -37,16 +28,6 @@ export type NewJob = Omit<CreateJob, "params" | "metadata" | "ownerId"> & {
 /** `patch` is an update as a JSON object as text. It is refused unless that attempt runs. */
 export type JobPatch = { readonly patch: string; readonly attempt?: number | undefined };
 
-/**
- * What became of one update of many: the job afterwards, and the SQLSTATE of its refusal; or why it
- * could not be tried again.
- */
-export type UpdateOutcome = {
-  readonly job?: JobText;
-  readonly refusal?: string;
-  readonly error?: unknown;
-};
-
 /** `by` is who asks: he shares the connections with others. */
 export type JobStore = {
   create(job: NewJob, by: string): Promise<JobText>;
@@ -57,7 +38,7 @@ export type JobStore = {
   update(id: string, patch: JobPatch, by: string): Promise<JobText>;
   /**
    * The updates of the JSON array `updates` in the object `body` that are at these positions, from
-   * 1 on, in one transaction, which the refusal of some does not undo; an outcome for each position.
+   * 1 on, in one transaction unless some of them cannot be carried out; an outcome for each position.
    * What somebody holds for longer is refused.
    */
   updateMany(
@@ -80,7 +61,8 @@ export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes"
     list: (filter, page, by) => listJobs(reads.for({ owner: by }), filter, page),
     history: (id, after, limit, by) => readHistory(reads.for({ owner: by }), id, after, limit),
     update: (id, patch, by) => updateJob(writes.for({ owner: by, job: id }), id, patch, SOURCE),
-    updateMany: (body, positions, by) => updateJobs(writes.for({ owner: by }), body, positions),
+    updateMany: (body, positions, by) =>
+      updateJobs(writes.for({ owner: by }), body, positions, SOURCE),
     cancel: (id, message, by) => cancelJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
     retry: (id, message, by) => retryJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
   };
@@ -178,69 +160,4 @@ export async function retryJob(
     [id, message ?? null, source],
   );
   return toJobText(theOne(rows));
-}
-
-type OutcomeRow = { item: number; problem: string | null } & (JobRow | { id: null });
-
-/** A job that somebody writes just now is free again in a moment; one that a worker holds is not. */
-const LOCKED_PAUSES_MS = [20, 60, 180, 540];
-const LOCKED = "JC007";
-
-async function updateJobs(
-  query: Query,
-  body: string,
-  positions: readonly number[],
-): Promise<ReadonlyMap<number, UpdateOutcome>> {
-  const outcomes = new Map<number, UpdateOutcome>();
-  const bytes = positions.length > 100 ? BULK_BYTES : LISTED_BYTES;
-  let left = positions;
-  for (const pause of [...LOCKED_PAUSES_MS, undefined]) {
-    const locked: number[] = [];
-    let rows: readonly OutcomeRow[] = [];
-    try {
-      rows = await updateOnce(query, body, left, bytes);
-    } catch (error) {
-      // What was done before is done, and is told.
-      if (left === positions || !isPassing(error)) throw error;
-      for (const position of left) outcomes.set(position, { error });
-    }
-    for (const row of rows) {
-      const position = left[row.item - 1] ?? 0;
-      if (row.problem === LOCKED && pause !== undefined) locked.push(position);
-      else outcomes.set(position, toOutcome(row));
-    }
-    left = locked;
-    if (left.length === 0 || pause === undefined) break;
-    await delay(pause);
-  }
-  return outcomes;
-}
-
-function updateOnce(
-  query: Query,
-  body: string,
-  positions: readonly number[],
-  bytes: number,
-): Promise<OutcomeRow[]> {
-  return query<OutcomeRow>(
-    `select j.item, j.problem, ${jobColumns(bytes)}
-     from (
-       select u.item, u.problem, (u.job).*
-       from jobcast.update_jobs(
-         (select coalesce(jsonb_agg(p.patch order by p.position), '[]')
-          from jsonb_array_elements($1::jsonb -> 'updates') with ordinality p (patch, position)
-          where p.position = any ($2::bigint[])),
-         $3, skip_locked => true
-       ) u
-     ) j ${NEWEST_CHANGE}
-     order by j.item`,
-    [body, positions, SOURCE],
-  );
-}
-
-function toOutcome(row: OutcomeRow): UpdateOutcome {
-  return {
-    ...(row.id !== null && { job: toJobText(row) }),
-    ...(row.problem !== null && { refusal: row.problem }),
-  };
 }

@@ -5,7 +5,8 @@ export type Stranger = { readonly thing: string; readonly owner: string };
 
 /**
  * Who owns a table may hang a trigger on it, and who owns a function may change it: whatever we then
- * write there runs his code as us. A superuser may use every role, so of his the role itself counts.
+ * write there runs his code as us. A superuser is a member of every role, which says nothing: he
+ * trusts who owns the database.
  */
 const STRANGERS = `
   with things as (
@@ -23,7 +24,9 @@ const STRANGERS = `
   from things t
   join pg_roles o on o.oid = t.owner
   join pg_roles me on me.rolname = current_user
-  where not o.rolsuper and not case when me.rolsuper then o.oid = me.oid else pg_has_role(o.oid, 'USAGE') end
+  join pg_database d on d.datname = current_database()
+  where not o.rolsuper
+    and not case when me.rolsuper then o.oid = d.datdba else pg_has_role(o.oid, 'USAGE') end
   limit 1`;
 
 /** Undefined when all of the schema is ours, or there is none. */

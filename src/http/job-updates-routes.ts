@@ -1,5 +1,6 @@
-import express, { type Router } from "express";
-import type { JobPatch, UpdateOutcome } from "../db/jobs.ts";
+import express, { type Request, type Router } from "express";
+import type { UpdateOutcome } from "../db/job-updates.ts";
+import type { JobPatch } from "../db/jobs.ts";
 import { JobcastError } from "../errors.ts";
 import { jobIdSchema, updateJobSchema, updateJobsSchema } from "../protocol/job.ts";
 import { isFinal, type Status } from "../protocol/status.ts";
@@ -35,6 +36,7 @@ export function createJobUpdatesRouter(parts: Omit<JobsRouterParts, "callbackLin
     // From 1 on, as PostgreSQL counts; what is no id is nobody's job.
     const positions = ids.flatMap((id, index) => (isJobId(id) ? [index + 1] : []));
     const outcomes = await jobs.updateMany(text, positions, caller.ownerId);
+    for (const outcome of outcomes.values()) report(req, outcome);
     const results = ids.map((id, index) => toResult(id, outcomes.get(index + 1), publicUrl));
     sendJson(res, `{"results":${jsonArray(results)}}`);
   });
@@ -104,6 +106,14 @@ function refuse({ job, refusal, error }: UpdateOutcome = {}): JobcastError {
     toRefusal(refusal, membersOf(job, refusal)) ??
     new JobcastError("internal", `refused by ${refusal}`)
   );
+}
+
+/** What an application has hung on the table may refuse for reasons of its own. */
+function report(req: Request, outcome: UpdateOutcome): void {
+  if (outcome.refusal === undefined && outcome.error === undefined) return;
+  const { code, message } = refuse(outcome);
+  const details = { err: outcome.error, reason: message };
+  if (code === "internal") req.log?.error(details, "an update failed for no known reason");
 }
 
 /** What its caller may know of a job that was looked at. */

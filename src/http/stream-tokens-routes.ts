@@ -1,7 +1,13 @@
 import { Router } from "express";
 import type { FindOwners } from "../db/job-owners.ts";
 import { createStreamTokenSchema, type StreamToken } from "../protocol/stream-token.ts";
-import { type Caller, CLOCK_TOLERANCE_SECONDS, callerOf, mayRead } from "./auth/caller.ts";
+import {
+  type Caller,
+  CLOCK_TOLERANCE_SECONDS,
+  callerOf,
+  mayRead,
+  mayReadAll,
+} from "./auth/caller.ts";
 import type { MintStreamToken } from "./auth/stream-token.ts";
 import { parseBodyJson, type ReadBody, SMALL_BODY } from "./body.ts";
 import { noSuchJob, parseBody } from "./validate.ts";
@@ -47,7 +53,13 @@ export function createStreamTokensRouter(parts: StreamTokensParts): Router {
       caller.expiresAt / 1000 - CLOCK_TOLERANCE_SECONDS,
     );
     const answer: StreamToken = {
-      token: await mint({ ownerId: caller.ownerId, jobs, scope, exp }),
+      token: await mint({
+        ownerId: caller.ownerId,
+        jobs,
+        scope,
+        isForOneViewer: mayReadAll(caller),
+        exp,
+      }),
       expiresAt: new Date(exp * 1000).toISOString(),
     };
     res.status(201).set("Cache-Control", "no-store").json(answer);

@@ -28,9 +28,27 @@ const STATUS_OF: ReadonlyMap<string, Status> = new Map(
 const NAMES = {
   status: ["status", "state"],
   progress: ["progress", "percentage", "percent"],
+  stage: ["stage"],
+  message: ["message"],
+  counts: ["counts"],
   result: ["result", "output", "outputs", "images", "results", "payload", "data"],
+  error: ["error"],
   errorCode: ["error_code"],
 } as const;
+
+/** The same inside an error. */
+const ERROR_NAMES = {
+  code: ["code", "error_code", "type", "name"],
+  text: ["message", "detail", "description", "reason", "error"],
+} as const;
+
+/** All that is ever looked for: a body of a megabyte may have a hundred thousand other names. */
+const KNOWN_NAMES: ReadonlySet<string> = new Set(
+  [NAMES, ERROR_NAMES].flatMap((names) => Object.values(names).flat()).map(fold),
+);
+
+/** No word, name or number that we know is longer. */
+const MAX_WORD = 64;
 
 const patchSchema = updateJobSchema.omit({ attempt: true });
 
@@ -48,7 +66,7 @@ export type CallbackUpdate = {
  * Null says nothing, and so does what is not understood. A body of nothing else is refused.
  */
 export const callbackSchema = z
-  .record(z.string(), z.unknown(), "must be an object")
+  .custom<object>(isObject, "must be an object")
   .transform((body, context): CallbackUpdate => {
     const { patch, resultPath } = readUpdate(fieldsOf(body));
     const checked = patchSchema.safeParse(patch);
@@ -104,12 +122,20 @@ function fold(word: string): string {
   return word.toLowerCase().replaceAll(/[\s_-]/g, "");
 }
 
+function isObject(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 function fieldsOf(body: object, within: readonly string[] = []): Fields {
-  return new Map(
-    Object.entries(body)
-      .filter(([, value]) => value !== null)
-      .map(([name, value]) => [fold(name), { path: [...within, name], value }]),
-  );
+  const fields = new Map<string, Field>();
+  for (const name of Object.keys(body)) {
+    if (name.length > MAX_WORD) continue;
+    const folded = fold(name);
+    if (!KNOWN_NAMES.has(folded)) continue;
+    const value = (body as Readonly<Record<string, unknown>>)[name];
+    if (value !== null) fields.set(folded, { path: [...within, name], value });
+  }
+  return fields;
 }
 
 function findField(fields: Fields, names: readonly string[]): Field | undefined {
@@ -131,14 +157,14 @@ function unwrap(fields: Fields): Fields {
 function readUpdate(body: Fields): CallbackUpdate {
   const fields = unwrap(body);
   const status = readStatus(fields);
-  const message = readText(find(fields, ["message"]));
+  const message = readText(find(fields, NAMES.message));
   const result = findField(fields, NAMES.result);
   const patch = {
     status,
     progress: readProgress(find(fields, NAMES.progress)),
-    stage: readText(find(fields, ["stage"])),
+    stage: readText(find(fields, NAMES.stage)),
     message,
-    counts: countsSchema.safeParse(find(fields, ["counts"])).data,
+    counts: countsSchema.safeParse(find(fields, NAMES.counts)).data,
     result: result?.value as CallbackPatch["result"],
     error: readError(fields, status, message),
   };
@@ -152,9 +178,6 @@ function readStatus(fields: Fields): Status | undefined {
   const word = find(fields, NAMES.status);
   return typeof word === "string" ? STATUS_OF.get(fold(word.slice(0, MAX_WORD))) : undefined;
 }
-
-/** No word or number that we know is longer. */
-const MAX_WORD = 64;
 
 const NUMBER = /^[+-]?\d+(\.\d+)?(e[+-]?\d+)?$/i;
 
@@ -181,11 +204,11 @@ function readError(
   status: Status | undefined,
   message: string | undefined,
 ): CallbackPatch["error"] {
-  const given = find(fields, ["error"]);
-  const members: Fields = typeof given === "object" && given ? fieldsOf(given) : new Map();
+  const given = find(fields, NAMES.error);
+  const members: Fields = isObject(given) ? fieldsOf(given) : new Map();
   const code = [
     find(fields, NAMES.errorCode),
-    ...["code", "error_code", "type", "name"].map((name) => find(members, [name])),
+    ...ERROR_NAMES.code.map((name) => find(members, [name])),
   ].find((each) => (typeof each === "string" || typeof each === "number") && each);
   const hasFailed = status === "failed" || status === "timeout";
   const said = readErrorText(given, members);
@@ -200,8 +223,9 @@ function readError(
 
 function readErrorText(given: unknown, members: Fields): string | undefined {
   if (typeof given === "string") return given === "" ? undefined : given;
-  if (members.size === 0) return undefined;
-  const text = ["message", "detail", "description", "reason", "error"]
+  if (typeof given !== "object" || given === null || Object.keys(given).length === 0)
+    return undefined;
+  const text = ERROR_NAMES.text
     .map((name) => readText(find(members, [name])))
     .find((each) => each !== undefined);
   // What is nested too deeply to be kept would overflow JSON.stringify too.

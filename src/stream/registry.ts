@@ -3,6 +3,7 @@ import { JobcastError } from "../errors.ts";
 import { Allowance } from "./allowance.ts";
 import type { CutReason, EventKind, EventStream } from "./event-stream.ts";
 import { type Frame, pingFrame } from "./frames.ts";
+import { Tally } from "./tally.ts";
 import { Unsent } from "./unsent.ts";
 
 export type Transport = "sse" | "long-poll";
@@ -56,7 +57,9 @@ const PARKING_BYTES = 16 * 1_024 * 1_024;
 /** Every open stream of this process: admission, heartbeats, lifetimes and the drain. */
 export class StreamRegistry {
   readonly #options: RegistryOptions;
-  readonly #owners = new Map<string, number>();
+  readonly #owners = new Tally();
+  /** What is limited: those of an owner, or of one token of many that he gave away. */
+  readonly #shares = new Tally();
   readonly #open: Record<Transport, number> = { sse: 0, "long-poll": 0 };
   readonly #cut: Record<CutReason, number> = { slow: 0, stalled: 0, memory: 0 };
   readonly #attended = new Set<Attended>();
@@ -86,11 +89,12 @@ export class StreamRegistry {
 
   /**
    * A place for one more stream.
+   * @param share whose part it takes. Default: the owner's
    * @throws JobcastError `draining`, or `too_many_streams`: the new one is refused, since an open
    *   one that is put out comes back at once and puts out another
    */
-  admit(ownerId: string, transport: Transport): Place {
-    const owned = this.#owners.get(ownerId) ?? 0;
+  admit(ownerId: string, transport: Transport, share = ownerId): Place {
+    const owned = this.#shares.of(share);
     const { maxStreams, maxStreamsPerOwner } = this.#options;
     if (this.#draining.signal.aborted) {
       throw new JobcastError("draining", "This process is shutting down; connect again.");
@@ -104,7 +108,8 @@ export class StreamRegistry {
         `The limit of open streams is ${limit}; close one first.`,
       );
     }
-    this.#owners.set(ownerId, owned + 1);
+    this.#owners.add(ownerId, 1);
+    this.#shares.add(share, 1);
     this.#open[transport] += 1;
     this.#opened += 1;
 
@@ -116,9 +121,8 @@ export class StreamRegistry {
         if (!isTaken) return;
         isTaken = false;
         this.#open[transport] -= 1;
-        const left = (this.#owners.get(ownerId) ?? 1) - 1;
-        if (left > 0) this.#owners.set(ownerId, left);
-        else this.#owners.delete(ownerId);
+        this.#owners.add(ownerId, -1);
+        this.#shares.add(share, -1);
         if (attended) this.#attended.delete(attended);
       },
       attend: (stream, expiresAt) => {
@@ -176,7 +180,7 @@ export class StreamRegistry {
   statistics(): StreamStatistics {
     return {
       open: { ...this.#open },
-      openByOwner: Object.fromEntries(this.#owners),
+      openByOwner: this.#owners.all(),
       opened: this.#opened,
       refused: this.#refused,
       cut: { ...this.#cut },

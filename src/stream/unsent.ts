@@ -11,7 +11,15 @@ export type Holder = {
 /** Bytes as they lie in memory: the same object is the same bytes. */
 export type Part = { readonly length: number };
 
-type Held = { readonly bytes: Part; readonly end: number };
+type Held = {
+  readonly bytes: Part;
+  readonly end: number;
+  /** By a clock that nobody sets. Unit: milliseconds. */
+  readonly since: number;
+};
+
+/** So that of those who came together the size decides. */
+const FRESH_MS = 100;
 
 /**
  * The bytes that wait for slow clients, all of them together. Each client has its own limit, and ten
@@ -24,9 +32,15 @@ export class Unsent {
   readonly #counts = new Map<Part, number>();
   #total = 0;
 
-  /** @param limit bytes; above it those who hold the most are cut */
-  constructor(limit: number) {
+  readonly #now: () => number;
+
+  /**
+   * @param limit bytes; above it those are cut who have held the most for the longest: what a client
+   *   takes costs little, however large it is
+   */
+  constructor(limit: number, now = () => performance.now()) {
     this.#limit = limit;
+    this.#now = now;
   }
 
   get total(): number {
@@ -40,10 +54,11 @@ export class Unsent {
   hold(holder: Holder, parts: readonly Part[], from: number): void {
     const held = this.#holders.get(holder) ?? [];
     this.#holders.set(holder, held);
+    const since = this.#now();
     let end = from;
     for (const bytes of parts) {
       end += bytes.length;
-      held.push({ bytes, end });
+      held.push({ bytes, end, since });
       const count = this.#counts.get(bytes) ?? 0;
       if (count === 0) this.#total += bytes.length;
       this.#counts.set(bytes, count + 1);
@@ -80,15 +95,21 @@ export class Unsent {
   #makeRoom(): void {
     this.sweep();
     if (this.#total <= this.#limit) return;
-    const sizes = [...this.#holders].map(([holder, held]) => ({
+    const costs = [...this.#holders].map(([holder, held]) => ({
       holder,
-      size: held.reduce((sum, { bytes }) => sum + bytes.length, 0),
+      cost: this.#costOf(held),
     }));
-    sizes.sort((one, other) => other.size - one.size);
-    for (const { holder } of sizes) {
+    costs.sort((one, other) => other.cost - one.cost);
+    for (const { holder } of costs) {
       if (this.#total <= this.#limit) return;
       this.release(holder);
       holder.cut();
     }
+  }
+  /** Bytes by the time for which the oldest of them have waited. */
+  #costOf(held: readonly Held[]): number {
+    const [oldest] = held;
+    const age = oldest ? this.#now() - oldest.since : 0;
+    return held.reduce((sum, { bytes }) => sum + bytes.length, 0) * (age + FRESH_MS);
   }
 }

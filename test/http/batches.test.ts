@@ -54,6 +54,22 @@ async function countJobs(owner: string): Promise<number> {
 }
 
 describe("POST /v1/batches", () => {
+  it("takes whole numbers however JSON writes them", async () => {
+    const answer = await fetch(new URL("/v1/batches", server.url), {
+      method: "POST",
+      headers: {
+        authorization: `Bearer ${server.token(as(newOwner(), "jobs:create"))}`,
+        "content-type": "application/json",
+      },
+      body: '{"jobs":[{"type":"t","timeoutSeconds":60.0},{"type":"t","timeoutSeconds":6e1}]}',
+    });
+    expect(answer.status).toBe(201);
+    const { jobs } = createdBatchSchema.parse(await answer.json());
+    for (const { createdAt, timeoutAt } of jobs) {
+      expect(Date.parse(timeoutAt ?? "") - Date.parse(createdAt)).toBe(60_000);
+    }
+  });
+
   it("creates a batch and its jobs, in the order of the request, each with its callback", async () => {
     const owner = newOwner();
     const answer = await create(

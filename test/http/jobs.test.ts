@@ -281,6 +281,17 @@ describe("PATCH /v1/jobs/{id}", () => {
     expect((await patch(job, { counts: null, result: null })).result).toBeNull();
   });
 
+  it("takes whole numbers however JSON writes them", async () => {
+    const job = await create();
+    const { body } = await api.request
+      .patch(`/v1/jobs/${job.id}`)
+      .set("Authorization", WORKER)
+      .set("Content-Type", "application/json")
+      .send('{"attempt":1.0,"progress":5e1,"counts":{"total":2.0,"completed":1e0,"failed":0}}')
+      .expect(200);
+    expect(body).toMatchObject({ progress: 50, counts: { total: 2, completed: 1, failed: 0 } });
+  });
+
   it("makes no version for an update that changes nothing", async () => {
     const job = await create();
     const before = await patch(job, { progress: 50, message: "x" });
@@ -365,6 +376,36 @@ describe("PATCH /v1/jobs", () => {
       undefined,
     ]);
     expect(results[3].problem.code).toBe("job_conflict");
+  });
+
+  it("carries out the others when PostgreSQL refuses one", async () => {
+    const ids = await Promise.all([1, 2, 3].map(async () => (await create()).id));
+    await api.pool.query(`
+      create function public.refuse() returns trigger language plpgsql as $$
+      begin raise check_violation using message = 'not this one'; end $$;
+      create trigger refuse before update on jobcast.jobs for each row
+        when (new.message = 'refused') execute function public.refuse()`);
+    const updates = [
+      `{"id":"${ids[0]}","progress":10,"message":"refused"}`,
+      // Whole numbers, as some languages write them.
+      `{"id":"${ids[1]}","progress":20.0,"attempt":1.0}`,
+      // No double is so small, and it is none for JavaScript.
+      `{"id":"${ids[2]}","progress":1e-400}`,
+      `{"id":"${ids[2]}","progress":30,"attempt":1e0}`,
+    ];
+    const { body } = await api.request
+      .patch("/v1/jobs")
+      .set("Authorization", WORKER)
+      .set("Content-Type", "application/json")
+      .send(`{"updates":[${updates}]}`)
+      .expect(200);
+    await api.pool.query("drop function public.refuse() cascade");
+    expect(body.results).toMatchObject([
+      { ok: false, problem: { code: "invalid_request", status: 400 } },
+      { ok: true, job: { progress: 20 } },
+      { ok: false, problem: { code: "invalid_request" } },
+      { ok: true, job: { progress: 30, version: 2 } },
+    ]);
   });
 
   it("takes a thousand updates in one transaction", async () => {

@@ -132,7 +132,7 @@ describe("GET /metrics", () => {
         'jobcast_streams_cut_total{reason="memory"}': 0,
         jobcast_unsent_bytes: expect.toSatisfy((bytes) => bytes >= 0 && bytes < 10_000),
         ...Object.fromEntries(
-          ["streams", "reads", "writes", "service"].flatMap((lane) => [
+          ["streams", "reads", "writes", "waiting", "service"].flatMap((lane) => [
             [`jobcast_database_healthy{lane="${lane}"}`, 1],
             [`jobcast_database_statements_running{lane="${lane}"}`, expect.any(Number)],
             [`jobcast_database_statements_waiting{lane="${lane}"}`, 0],

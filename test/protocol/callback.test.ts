@@ -49,11 +49,17 @@ describe("the body of a callback", () => {
     ["object", { error: { code: "X", message: "no" } }, { code: "X", message: "no" }],
     ["object", { error: { type: "T", detail: "no" } }, { code: "T", message: "no" }],
     ["object", { error: { a: [1] } }, { code: "failed", message: '{"a":[1]}' }],
+    ["list", { error: [{ msg: "no" }] }, { code: "failed", message: '[{"msg":"no"}]' }],
     ["mere code", { error_code: "OOM", message: "no" }, { code: "OOM", message: "no" }],
     ["nothing", {}, { code: "failed", message: "The job failed." }],
     ["nothing but a message", { message: "no" }, { code: "failed", message: "no" }],
   ])("reads the error of a failure as %s", (_, members, error) => {
     expect(read({ status: "error", ...members }).error).toEqual(error);
+  });
+
+  it("finds what it knows among a hundred thousand names", () => {
+    const others = Object.fromEntries(Array.from({ length: 100_000 }, (_, at) => [`k${at}`, at]));
+    expect(read({ ...others, Status: "done" })).toEqual({ status: "completed" });
   });
 
   it("gives a timeout its own error, and a success none", () => {

@@ -14,6 +14,8 @@ it("counts of a hundred thousand digits end no feed and no list", async () => {
   await edge.db.query(
     "insert into jobcast.jobs (owner_id, type) select 'mallory', 'x' from generate_series(1, 150)",
   );
+  // As they could be written before they were looked at.
+  await edge.db.query("alter table jobcast.jobs disable trigger _200_assert_counts_on_update");
   await edge.db.query(
     `update jobcast.jobs set counts = jsonb_build_object('total', 1e131071::numeric,
        'completed', 1e131071::numeric, 'failed', 1e131071::numeric) where owner_id = 'mallory'`,

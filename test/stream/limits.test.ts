@@ -46,6 +46,27 @@ describe("one stream too many", () => {
     });
   });
 
+  it("of one token that a backend gave away is refused, while its other tokens' go on", async () => {
+    edge = await startEdge({ maxStreamsPerOwner: 2 });
+    const id = await edge.newJob();
+    const backend = { sub: "backend", scope: "jobs:read" };
+    const mint = async (claims: { sub: string; scope: string }) => {
+      const { body } = await edge.server.call("POST", "/v1/stream-tokens", { jobs: [id] }, claims);
+      return body.token;
+    };
+    const [greedy, modest] = [await mint(backend), await mint(backend)];
+    const open = (token: string) => () => edge.open(`/v1/events`, { token });
+    const streams = await Promise.all([open(greedy)(), open(greedy)()]);
+    await refusals(5, open(greedy));
+    expect((await open(modest)()).status).toBe(200);
+    // Whoever may see only his own makes no more of it by many tokens.
+    const own = await Promise.all([1, 2, 3].map(() => mint({ sub: "alice", scope: "" })));
+    const alices = await Promise.all(own.map((token) => open(token)()));
+    expect(alices.map(({ status }) => status).sort()).toEqual([200, 200, 429]);
+    expect(streams.map(({ status }) => status)).toEqual([200, 200]);
+    expect(edge.server.jobcast.statistics().openByOwner).toEqual({ backend: 3, alice: 2 });
+  });
+
   it("gets its place as soon as another one has gone", async () => {
     edge = await startEdge({ maxStreamsPerOwner: 1 });
     const id = await edge.newJob();

@@ -55,7 +55,7 @@ describe("the bytes that wait for clients", () => {
   });
 
   it("above the limit cost those who hold the most, and no more of them than must be", () => {
-    const unsent = new Unsent(1_000);
+    const unsent = new Unsent(1_000, () => 0);
     const [small, large, larger] = [createClient(), createClient(), createClient()];
     hand(unsent, small, Buffer.alloc(100));
     hand(unsent, large, Buffer.alloc(400));
@@ -64,6 +64,22 @@ describe("the bytes that wait for clients", () => {
     hand(unsent, small, Buffer.alloc(60));
     expect([small.isCut, large.isCut, larger.isCut]).toEqual([false, false, true]);
     expect(unsent.total).toBe(560);
+  });
+
+  it("cost those who have not moved for long, before one who takes more at once", () => {
+    let now = 0;
+    const unsent = new Unsent(1_000, () => now);
+    const [idle, other, fast] = [createClient(), createClient(), createClient()];
+    hand(unsent, idle, Buffer.alloc(300));
+    hand(unsent, other, Buffer.alloc(250));
+    now = 5_000;
+    hand(unsent, fast, Buffer.alloc(600));
+    expect([idle.isCut, other.isCut, fast.isCut]).toEqual([true, false, false]);
+    // Whoever takes a byte now and then has still not taken what he was given first.
+    other.taken = 1;
+    now = 6_000;
+    hand(unsent, createClient(), Buffer.alloc(200));
+    expect([other.isCut, fast.isCut]).toEqual([true, false]);
   });
 
   it("that were taken meanwhile cost nobody anything", () => {

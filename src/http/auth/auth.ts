@@ -34,7 +34,10 @@ const claimsSchema = z.object({
   scope: z.string().optional(),
 });
 
-const streamClaimsSchema = claimsSchema.extend({ jobs: z.array(z.string()).optional() });
+const streamClaimsSchema = claimsSchema.extend({
+  jobs: z.array(z.string()).optional(),
+  jti: z.string().optional(),
+});
 
 /**
  * Finds out who calls, or refuses: 401 unauthenticated, 403 origin_not_allowed for a cookie sent by
@@ -89,13 +92,14 @@ export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
 }
 
 function toCaller(
-  { sub, exp, scope, jobs }: z.infer<typeof streamClaimsSchema>,
+  { sub, exp, scope, jobs, jti }: z.infer<typeof streamClaimsSchema>,
   subscribeOnly: boolean,
 ): Caller {
   return {
     ownerId: sub,
     scopes: new Set(scope?.split(" ").filter(Boolean)),
     subscribeOnly,
+    viewer: subscribeOnly && jti !== undefined ? `token ${jti}` : undefined,
     jobs: jobs && new Set(jobs),
     // Whole seconds, upwards: the very rule by which jsonwebtoken refuses a token from then on.
     expiresAt: Math.min(Math.ceil(exp + CLOCK_TOLERANCE_SECONDS) * 1000, END_OF_TIME_MS),

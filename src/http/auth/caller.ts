@@ -13,6 +13,8 @@ export type Caller = {
   readonly scopes: ReadonlySet<string>;
   /** A stream token: it may do nothing but subscribe. */
   readonly subscribeOnly: boolean;
+  /** Names a stream token whose streams are counted by themselves, and not with its owner's others. */
+  readonly viewer: string | undefined;
   /** The jobs that a stream token is limited to. */
   readonly jobs: ReadonlySet<string> | undefined;
   /** When its streams end: milliseconds since the epoch, the tolerance for clocks included. */
@@ -53,6 +55,11 @@ export function mayReadOwner(caller: Caller, ownerId: string): boolean {
   return !caller.jobs && isReader(caller, ownerId);
 }
 
-function isReader({ scopes, ownerId }: Caller, owner: string): boolean {
-  return owner === ownerId || scopes.has("jobs:read") || scopes.has("jobs:write");
+/** Whether it is the backend of many: what it gives away is for as many viewers. */
+export function mayReadAll({ scopes }: Caller): boolean {
+  return scopes.has("jobs:read") || scopes.has("jobs:write");
+}
+
+function isReader(caller: Caller, owner: string): boolean {
+  return owner === caller.ownerId || mayReadAll(caller);
 }

@@ -88,7 +88,9 @@ export function createJwks({ url, log, now = monotonic }: JwksOptions): FindKey 
   }
 
   function find(kid: string | undefined, alg: string): KeyObject | undefined {
-    const fitting = (keys ?? []).filter((key) => key.alg === undefined || key.alg === alg);
+    const fitting = (keys ?? []).filter(
+      (key) => isKeyFor(key.publicKey, alg) && (key.alg === undefined || key.alg === alg),
+    );
     // Without a `kid` there is nothing to choose by.
     if (kid === undefined) return fitting.length === 1 ? fitting[0]?.publicKey : undefined;
     return fitting.find((key) => key.kid === kid)?.publicKey;
@@ -118,6 +120,11 @@ export function createJwks({ url, log, now = monotonic }: JwksOptions): FindKey 
     }
     return found;
   };
+}
+
+/** [RFC 7517, 4.5] Keys of different types may have the same `kid`. */
+function isKeyFor({ asymmetricKeyType }: KeyObject, alg: string): boolean {
+  return asymmetricKeyType === (alg.startsWith("ES") ? "ec" : "rsa");
 }
 
 function isLongEnough({ asymmetricKeyDetails }: KeyObject): boolean {

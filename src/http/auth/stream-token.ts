@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import jwt from "jsonwebtoken";
 
 /** The `kid` of our own tokens. A token that has it is checked with our own key and no other. */
@@ -13,6 +14,8 @@ export type StreamGrant = {
   readonly jobs?: readonly string[] | undefined;
   /** What lets the owner see the jobs that are named and somebody else's. */
   readonly scope?: "jobs:read" | undefined;
+  /** Whether its streams are counted by themselves: it is one viewer of many. */
+  readonly isForOneViewer?: boolean | undefined;
   /** Whole seconds since the epoch. */
   readonly exp: number;
 };
@@ -21,8 +24,14 @@ export type MintStreamToken = (grant: StreamGrant) => Promise<string>;
 
 /** Signs stream tokens with the key that all processes on one database share. */
 export function createStreamTokenMint(key: () => Promise<Buffer>): MintStreamToken {
-  return async ({ ownerId, jobs, scope, exp }) => {
-    const claims = { sub: ownerId, exp, ...(jobs && { jobs }), ...(scope && { scope }) };
+  return async ({ ownerId, jobs, scope, isForOneViewer, exp }) => {
+    const claims = {
+      sub: ownerId,
+      exp,
+      ...(jobs && { jobs }),
+      ...(scope && { scope }),
+      ...(isForOneViewer && { jti: randomUUID() }),
+    };
     return jwt.sign(claims, await key(), {
       algorithm: "HS256",
       keyid: KEY_ID,

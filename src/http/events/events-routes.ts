@@ -24,7 +24,8 @@ function visiting(handler: EventsHandler, deps: EventsDeps): RequestHandler {
     res.set("Cache-Control", "no-store");
     res.vary("Accept").vary("Authorization");
     const transport = transportOf(req);
-    const visit = new Visit(transport, deps.registry.admit(callerOf(res).ownerId, transport));
+    const { ownerId, viewer } = callerOf(res);
+    const visit = new Visit(transport, deps.registry.admit(ownerId, transport, viewer));
     try {
       await handler(req, res, deps, visit);
       if (transport === "long-poll") visit.leave();

@@ -41,7 +41,7 @@ const statistics = {
     changes: 52310,
   },
   events: { delivered: 60412, replayed: 2077, unsentBytes: 0 },
-  database: { streams: lane, reads: lane, writes: lane, service: lane },
+  database: { streams: lane, reads: lane, writes: lane, waiting: lane, service: lane },
   retention: { removed: { completed: 1204, deletions: 318 }, sweptAgoMs: 21_440 },
   process: { uptimeSeconds: 86412.5, rssBytes: 148897792 },
 };

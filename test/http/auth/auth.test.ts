@@ -333,6 +333,7 @@ describe("what a caller may do", () => {
     ownerId: "ann",
     scopes: new Set(["stats:read"]),
     subscribeOnly: false,
+    viewer: undefined,
     jobs: undefined,
     expiresAt: Number.MAX_SAFE_INTEGER,
   };

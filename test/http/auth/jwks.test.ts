@@ -234,11 +234,17 @@ describe("the keys", () => {
   });
 
   it("need no kid where there is only one that fits", async () => {
-    server.serve([makeRsaKey(), ec]);
+    server.serve([makeRsaKey(), makeRsaKey()]);
     expect(await isKnown(undefined, "RS256")).toBe(false);
     time += 30_000;
-    server.serve([makeRsaKey()]);
+    server.serve([makeRsaKey(), ec]);
     expect(await isKnown(undefined, "RS256")).toBe(true);
     expect(await isKnown("rsa-1")).toBe(false);
+  });
+
+  it("are told apart by their type where they have one kid", async () => {
+    server.serve([makeRsaKey("both"), makeEcKey("both")]);
+    const found = [await find("both", "ES256"), await find("both", "PS256")];
+    expect(found.map((key) => key?.asymmetricKeyType)).toEqual(["ec", "rsa"]);
   });
 });
