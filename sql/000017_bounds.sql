@@ -22,10 +22,10 @@ $$;
 
 -- Not by the constraint, which would refuse the end of a job whose counts are older than this.
 create trigger _200_assert_counts_on_insert before insert on jobcast.jobs
-  for each row when (jobcast.is_counts(new.counts) and new.counts is not null)
+  for each row when (new.counts is not null and jobcast.is_counts(new.counts))
   execute function jobcast.tg_jobs__assert_counts();
 create trigger _200_assert_counts_on_update before update of counts on jobcast.jobs
-  for each row when (new.counts is distinct from old.counts and jobcast.is_counts(new.counts) and new.counts is not null)
+  for each row when (new.counts is not null and new.counts is distinct from old.counts and jobcast.is_counts(new.counts))
   execute function jobcast.tg_jobs__assert_counts();
 
 create or replace function jobcast.tg_jobs__assert_limits() returns trigger
@@ -47,8 +47,10 @@ begin
       nullif(new.title, old.title), null, null, nullif(new.params, old.params), nullif(new.metadata, old.metadata)
     );
   end if;
-  perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.params, old.params));
-  perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.metadata, old.metadata));
+  if v_bytes > 128 then -- less than that is neither too large nor too deep
+    perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.params, old.params));
+    perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.metadata, old.metadata));
+  end if;
   return new;
 end
 $$;
@@ -70,7 +72,7 @@ begin
   if new.status = 'completed' then
     new.progress := 100;
   end if;
-  if jobcast.is_final(new.status) then
+  if new.finished_at is not null then
     new.credits := 0; -- it was done elsewhere, and is not charged here
   end if;
   if new.timeout_seconds is null and new.timeout_at is null then

@@ -207,8 +207,8 @@ CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.jobs FOR EACH STA
 CREATE TRIGGER _100_on_delete BEFORE DELETE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_delete();
 CREATE TRIGGER _100_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_insert();
 CREATE TRIGGER _100_on_update BEFORE UPDATE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_update();
-CREATE TRIGGER _200_assert_counts_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW WHEN (jobcast.is_counts(new.counts) AND new.counts IS NOT NULL) EXECUTE FUNCTION jobcast.tg_jobs__assert_counts();
-CREATE TRIGGER _200_assert_counts_on_update BEFORE UPDATE OF counts ON jobcast.jobs FOR EACH ROW WHEN (new.counts IS DISTINCT FROM old.counts AND jobcast.is_counts(new.counts) AND new.counts IS NOT NULL) EXECUTE FUNCTION jobcast.tg_jobs__assert_counts();
+CREATE TRIGGER _200_assert_counts_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW WHEN (new.counts IS NOT NULL AND jobcast.is_counts(new.counts)) EXECUTE FUNCTION jobcast.tg_jobs__assert_counts();
+CREATE TRIGGER _200_assert_counts_on_update BEFORE UPDATE OF counts ON jobcast.jobs FOR EACH ROW WHEN (new.counts IS NOT NULL AND new.counts IS DISTINCT FROM old.counts AND jobcast.is_counts(new.counts)) EXECUTE FUNCTION jobcast.tg_jobs__assert_counts();
 CREATE TRIGGER _200_assert_limits BEFORE INSERT OR UPDATE OF title, params, metadata ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__assert_limits();
 CREATE TRIGGER _500_append_history_on_insert AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
 CREATE TRIGGER _500_append_history_on_update AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__append_history();
@@ -1428,8 +1428,10 @@ begin
       nullif(new.title, old.title), null, null, nullif(new.params, old.params), nullif(new.metadata, old.metadata)
     );
   end if;
-  perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.params, old.params));
-  perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.metadata, old.metadata));
+  if v_bytes > 128 then -- less than that is neither too large nor too deep
+    perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.params, old.params));
+    perform jobcast.assert_limits('title, params and metadata', v_bytes, nullif(new.metadata, old.metadata));
+  end if;
   return new;
 end
 $function$;
@@ -1573,7 +1575,7 @@ begin
   if new.status = 'completed' then
     new.progress := 100;
   end if;
-  if jobcast.is_final(new.status) then
+  if new.finished_at is not null then
     new.credits := 0; -- it was done elsewhere, and is not charged here
   end if;
   if new.timeout_seconds is null and new.timeout_at is null then
