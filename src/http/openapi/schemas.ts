@@ -1,5 +1,6 @@
 import { zodToOpenAPIRegistry } from "@asteasolutions/zod-to-openapi";
 import type { z } from "zod";
+import { callbackSchema } from "../../protocol/callback.ts";
 import { createJobSchema, jobSchema } from "../../protocol/job.ts";
 import { jsonObjectSchema, jsonSchema } from "../../protocol/json.ts";
 
@@ -49,6 +50,7 @@ export function nameSchemas(schemas: readonly SchemaDescription[]): void {
     type: ["string", "number", "boolean", "object", "array", "null"],
   });
   zodToOpenAPIRegistry.add(jsonObjectSchema, { type: "object" });
+  zodToOpenAPIRegistry.add(callbackSchema.in, { type: "object" });
   // What is said here is the whole truth to the generator, which else forgets that it may be null.
   for (const { metadata } of [jobSchema.shape, createJobSchema.shape]) {
     zodToOpenAPIRegistry.add(metadata, { type: ["object", "null"] });
