@@ -80,7 +80,7 @@ const ON_THE_WALL_CLOCK = new Set([
   "http/callbacks/callback-token.ts",
   "http/callbacks/webhook-signature.ts",
   "http/events/events-request.ts",
-  "http/stream-tokens-routes.ts",
+  "http/operations/stream-tokens.ts",
   "stream/registry.ts",
 ]);
 

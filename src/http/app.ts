@@ -1,18 +1,15 @@
 import cors from "cors";
-import express, {
-  type ErrorRequestHandler,
-  type Express,
-  type RequestHandler,
-  type Router,
-} from "express";
+import express, { type Express, type RequestHandler } from "express";
 import helmet from "helmet";
 import type { Logger } from "pino";
 import type { Unsent } from "../stream/unsent.ts";
 import { boundAnswers } from "./answers.ts";
+import type { Operation } from "./operation.ts";
+import type { HttpParts } from "./parts.ts";
 import { oneAtATime } from "./pipeline.ts";
 import { problemHandler } from "./problem.ts";
-import { answerOptions, checkBodyHead, checkRequestHead, refuseUnknown } from "./request-head.ts";
-import { createRouteTable, type RouteTable } from "./route-table.ts";
+import { checkRequestHead, refuseUnknown } from "./request-head.ts";
+import { type ServeOptions, serveOperations } from "./serve.ts";
 
 /** What browsers may keep of a preflight; Chrome caps it at this many seconds. */
 const PREFLIGHT_MAX_AGE = 7_200;
@@ -26,19 +23,10 @@ const ALLOWED_HEADERS = [
   "X-Callback-Token",
 ];
 
-export type AppParts = {
+export type AppOptions = ServeOptions & {
   readonly log: Logger;
   /** Exact origins whose pages may call with credentials. */
   readonly corsOrigins: readonly string[];
-  readonly auth: { readonly api: RequestHandler; readonly streams: RequestHandler };
-  /** Routers with full paths. What is in `open` needs no token, and may be more than routes. */
-  readonly routers: {
-    readonly open: readonly Router[];
-    readonly streams: readonly Router[];
-    readonly api: readonly Router[];
-  };
-  /** What the routers for streams, and the authentication before them, could not do. */
-  readonly streamErrors: ErrorRequestHandler;
   /** The bytes that wait for clients. */
   readonly unsent: Unsent;
   /** Writes the request log. */
@@ -46,11 +34,12 @@ export type AppParts = {
 };
 
 /** The HTTP side of jobcast; it listens to nothing. Whatever fails ends as a problem document. */
-export function createApp(parts: AppParts): Express {
-  const { log, corsOrigins, auth, routers, requestLog, unsent } = parts;
-  const streams = createRouteTable(routers.streams);
-  const all = createRouteTable([...routers.open, ...routers.streams, ...routers.api]);
-
+export function createApp(
+  operations: readonly Operation[],
+  parts: HttpParts,
+  options: AppOptions,
+): Express {
+  const { log, corsOrigins, requestLog, unsent } = options;
   const app = express();
   app.disable("x-powered-by");
   app.disable("etag");
@@ -60,14 +49,9 @@ export function createApp(parts: AppParts): Express {
   app.use(dropBodies, oneAtATime());
   if (requestLog) app.use(requestLog);
   app.use(boundAnswers(unsent));
-  app.use(protectBrowsers(), allowOrigins(corsOrigins), checkRequestHead, answerOptions(all));
-  for (const router of routers.open) app.use(router);
-  app.use(refuseUnknown(all), neverStore, onlyFor(streams, auth.streams));
-  for (const router of routers.streams) app.use(router);
-  app.use(errorsOf(streams, parts.streamErrors));
-  app.use(auth.api, checkBodyHead);
-  for (const router of routers.api) app.use(router);
-  app.use(problemHandler(log));
+  app.use(protectBrowsers(), allowOrigins(corsOrigins), checkRequestHead);
+  app.use(serveOperations(operations, parts, options));
+  app.use(refuseUnknown, problemHandler(log));
   return app;
 }
 
@@ -85,21 +69,8 @@ function allowOrigins(origins: readonly string[]): RequestHandler {
     allowedHeaders: ALLOWED_HEADERS,
     exposedHeaders: ["Retry-After", "Location"],
     maxAge: PREFLIGHT_MAX_AGE,
-    preflightContinue: true, // to answerOptions
+    preflightContinue: true, // to the route
   });
-}
-
-/** Whatever is said here is said to one caller: no cache may say it to the next one. */
-const neverStore: RequestHandler = (_req, res, next) => {
-  res.set("Cache-Control", "no-store").vary("Authorization");
-  next();
-};
-
-function errorsOf(routes: RouteTable, handler: ErrorRequestHandler): ErrorRequestHandler {
-  return (error, req, res, next) => {
-    if (routes.methodsOf(req.path).size > 0) return handler(error, req, res, next);
-    next(error);
-  };
 }
 
 /** A GET has no body; what is sent as one is read, or nobody would notice when its client goes. */
@@ -107,10 +78,3 @@ const dropBodies: RequestHandler = (req, _res, next) => {
   if (req.method === "GET" || req.method === "HEAD") req.resume();
   next();
 };
-
-function onlyFor(routes: RouteTable, handler: RequestHandler): RequestHandler {
-  return (req, res, next) => {
-    if (routes.methodsOf(req.path).size > 0) return handler(req, res, next);
-    next();
-  };
-}

@@ -16,7 +16,7 @@ export type ReadBody = (
   req: Request,
   res: Response,
   owner: string,
-  options?: { readonly maxBytes?: number; readonly withinMs?: number },
+  options?: { readonly maxBytes?: number | undefined; readonly withinMs?: number },
 ) => Promise<Buffer>;
 
 /** Of a body that says a word or two: a megabyte of keys that nobody knows costs to be refused. */

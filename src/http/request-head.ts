@@ -1,6 +1,5 @@
 import type { Request, RequestHandler } from "express";
 import { JobcastError } from "../errors.ts";
-import type { RouteTable } from "./route-table.ts";
 
 /** A name, an IPv4 address or an IPv6 address in brackets, and a port. */
 const HOST = /^([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i;
@@ -26,26 +25,13 @@ export const checkRequestHead: RequestHandler = (req, _res, next) => {
   next();
 };
 
-/** Answers every OPTIONS, so that none reaches a handler, and none needs a token. */
-export function answerOptions(routes: RouteTable): RequestHandler {
-  return (req, res, next) => {
-    if (req.method === "OPTIONS") res.status(204).set("Allow", allowed(routes, req)).end();
-    else next();
-  };
-}
-
-/** Refuses what no route will take; before authentication, which it has nothing to do with. */
-export function refuseUnknown(routes: RouteTable): RequestHandler {
-  return (req, res, next) => {
-    const methods = routes.methodsOf(req.path);
-    if (methods.size === 0) throw new JobcastError("not_found", "There is nothing at this path.");
-    if (!methods.has(req.method)) {
-      res.set("Allow", allowed(routes, req));
-      throw new JobcastError("method_not_allowed", `This path does not take ${req.method}.`);
-    }
-    next();
-  };
-}
+/** Where no route is there is nothing, but for who asks what he may ask: static files may be there. */
+export const refuseUnknown: RequestHandler = (req, res) => {
+  if (req.method !== "OPTIONS") {
+    throw new JobcastError("not_found", "There is nothing at this path.");
+  }
+  res.status(204).set("Allow", "GET, HEAD, OPTIONS").end();
+};
 
 /** Bytes of a body, as it was sent and after decompression. */
 export const MAX_BODY = 1_048_576;
@@ -74,12 +60,6 @@ export const checkBodyHead: RequestHandler = (req, _res, next) => {
   }
   next();
 };
-
-function allowed(routes: RouteTable, req: Request): string {
-  const methods = routes.methodsOf(req.path);
-  // Where no route is, static files may be.
-  return [...(methods.size > 0 ? methods : ["GET", "HEAD"]), "OPTIONS"].join(", ");
-}
 
 function isDecodable(url: string): boolean {
   try {

@@ -24,10 +24,10 @@ export function parseQuery<Schema extends z.ZodType>(
 }
 
 /**
- * The id in the path of a job, in lower case, as PostgreSQL writes it.
+ * The id in a path, in lower case, as PostgreSQL writes it.
  * @throws {JobcastError} not_found: an id that cannot be one is like one that nobody has.
  */
-export function parseJobId(req: Request): string {
+export function parseId(req: Request): string {
   const { success, data } = jobIdSchema.safeParse(req.params["id"]);
   if (!success) throw noSuchJob();
   return data.toLowerCase();

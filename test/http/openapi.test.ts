@@ -17,7 +17,7 @@ import {
 type Layer = {
   readonly route?: {
     readonly path: string;
-    readonly stack: readonly { readonly method: string }[];
+    readonly stack: readonly { readonly method?: string }[];
   };
   readonly handle: { readonly stack?: readonly Layer[] };
 };
@@ -46,7 +46,9 @@ function routesOf(stack: readonly Layer[]): string[] {
   return stack.flatMap(({ route, handle }) => {
     if (!route) return routesOf(handle.stack ?? []);
     const path = route.path.replace(/:(\w+)/g, "{$1}");
-    return route.stack.map(({ method }) => `${method.toUpperCase()} ${path}`);
+    const methods = route.stack.map(({ method }) => method?.toUpperCase());
+    // Of every path OPTIONS, and what answers all the other methods.
+    return methods.flatMap((method) => (method && method !== "OPTIONS" ? `${method} ${path}` : []));
   });
 }
 

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from "node:http";
-import { Router } from "express";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ERROR_CODES, JobcastError } from "../../src/errors.ts";
+import { defineOperation } from "../../src/http/operation.ts";
 import { PROBLEM_STATUS, toProblem } from "../../src/http/problem.ts";
 import { problemSchema } from "../../src/protocol/problem.ts";
 import { openTestPool } from "../support/database.ts";
@@ -13,19 +13,38 @@ const WORKER = bearer("worker", "jobs:write");
 const NOBODYS_JOB = "0190f3c2-0000-7000-8000-000000000000";
 const ORIGIN = "https://app.example";
 
-/** Routes that fail in ways that ours should not. */
-const broken = Router();
-broken.get("/broken/unknown", () => {
-  throw new Error("the password is hunter2");
-});
-broken.get("/broken/late", (_req, res) => {
-  res.write("only the beginning");
-  throw new Error("too late for a status");
-});
+const broken = {
+  method: "get",
+  summary: "It fails",
+  description: "It fails in a way that ours should not.",
+  access: "caller",
+  answers: {},
+  problems: [],
+} as const;
+
+const operations = [
+  defineOperation({
+    ...broken,
+    id: "unknown",
+    path: "/broken/unknown",
+    handler() {
+      throw new Error("the password is hunter2");
+    },
+  }),
+  defineOperation({
+    ...broken,
+    id: "late",
+    path: "/broken/late",
+    handler(_parts, { res }) {
+      res.write("only the beginning");
+      throw new Error("too late for a status");
+    },
+  }),
+];
 
 let api: JobsApi;
 beforeAll(async () => {
-  api = await startJobsApi({ corsOrigins: [ORIGIN], routers: [broken] });
+  api = await startJobsApi({ corsOrigins: [ORIGIN], operations });
 });
 afterAll(() => api.close());
 

@@ -1,4 +1,3 @@
-import type { Router } from "express";
 import type pg from "pg";
 import { pino } from "pino";
 import supertest from "supertest";
@@ -9,9 +8,11 @@ import { createAuth } from "../../src/http/auth/auth.ts";
 import { createBodyReader } from "../../src/http/body.ts";
 import { BodyPlaces } from "../../src/http/body-places.ts";
 import { createCallbackLinks } from "../../src/http/callbacks/callback-token.ts";
-import { createHealthRouter, type Readiness } from "../../src/http/health-routes.ts";
-import { createJobUpdatesRouter } from "../../src/http/job-updates-routes.ts";
-import { createJobsRouter } from "../../src/http/jobs-routes.ts";
+import type { Operation } from "../../src/http/operation.ts";
+import { jobUpdates } from "../../src/http/operations/job-updates.ts";
+import { jobs } from "../../src/http/operations/jobs.ts";
+import { service } from "../../src/http/operations/service.ts";
+import type { HttpParts, Readiness } from "../../src/http/parts.ts";
 import { Unsent } from "../../src/stream/unsent.ts";
 import { createTestDatabase, openTestPool } from "./database.ts";
 import { serveHttp } from "./http-fixture.ts";
@@ -36,8 +37,8 @@ export type JobsApiOptions = {
   publicUrl?: string;
   /** Serves from there, whether it is a database or not. Default: a new one. */
   databaseUrl?: string;
-  /** Mounted beside the jobs routes, behind the same authentication. */
-  routers?: Router[];
+  /** Served beside those of jobs. */
+  operations?: readonly Operation[];
 };
 
 /** The jobs API on a database of its own and a free port. */
@@ -45,7 +46,7 @@ export async function startJobsApi({
   corsOrigins = [],
   databaseUrl,
   publicUrl,
-  routers = [],
+  operations = [],
 }: JobsApiOptions = {}): Promise<JobsApi> {
   const database = databaseUrl === undefined ? await createTestDatabase() : undefined;
   const url = databaseUrl ?? database?.url ?? "";
@@ -53,10 +54,17 @@ export async function startJobsApi({
   const lanes = new Lanes({ connectionString: url, size: 12, onError: () => undefined });
   const logged: Record<string, unknown>[] = [];
   const log = pino({ level: "info" }, { write: (line) => logged.push(JSON.parse(line)) });
-  const jobs = createJobStore(lanes);
-  const readBody = createBodyReader(new BodyPlaces());
   const key = Buffer.alloc(32, 1);
-  const app = createApp({
+  const parts: Partial<HttpParts> = {
+    publicUrl,
+    readBody: createBodyReader(new BodyPlaces()),
+    jobs: createJobStore(lanes),
+    callbackLink: createCallbackLinks({ key: async () => key, publicUrl }),
+    readiness: () => api.readiness,
+  };
+  const health = service.operations.filter(({ path }) => /^\/(healthz|readyz)$/.test(path));
+  const served = [...jobs.operations, ...jobUpdates.operations, ...health, ...operations];
+  const app = createApp(served, parts as HttpParts, {
     log,
     corsOrigins,
     unsent: new Unsent(128 * 1_024 * 1_024),
@@ -67,20 +75,6 @@ export async function startJobsApi({
       log,
     }),
     streamErrors: (error, _req, _res, next) => next(error),
-    routers: {
-      open: [createHealthRouter({ readiness: () => api.readiness })],
-      streams: [],
-      api: [
-        createJobsRouter({
-          jobs,
-          callbackLink: createCallbackLinks({ key: async () => key, publicUrl }),
-          readBody,
-          publicUrl,
-        }),
-        createJobUpdatesRouter({ jobs, readBody, publicUrl }),
-        ...routers,
-      ],
-    },
   });
   const server = await serveHttp(app);
   const api: JobsApi = {

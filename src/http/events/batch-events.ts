@@ -7,8 +7,10 @@ import { BatchSubscriber } from "../../stream/batch-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
 import { readForRequest, readPatiently } from "../../stream/patience.ts";
 import type { BatchState } from "../../stream/ports.ts";
-import { type Caller, callerOf, mayReadOwner } from "../auth/caller.ts";
-import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
+import { mayReadOwner } from "../access.ts";
+import { type Caller, callerOf } from "../auth/caller.ts";
+import { parseId } from "../validate.ts";
+import { clientGone, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { idOfLast, isUnknown, type LastVersion, lastVersionOf } from "./last-version.ts";
 import {
   answerHead,
@@ -21,7 +23,7 @@ import {
 
 /** `GET /v1/batches/{id}/events`: the states of a batch, as SSE or as one long poll. */
 export async function batchEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
-  const id = idOf(req);
+  const id = parseId(req);
   const last = lastVersionOf(req);
   if (req.method === "HEAD") {
     visible(await deps.batchReader.read(id), callerOf(res));

@@ -56,13 +56,6 @@ export function waitMsOf(req: Request, caller: Caller): number {
   });
 }
 
-/** The id in the path; anything that is no UUID is no job and no batch. */
-export function idOf(req: Request): string {
-  const id = jobIdSchema.safeParse(req.params["id"]);
-  if (!id.success) throw new JobcastError("not_found", NOT_FOUND);
-  return id.data.toLowerCase();
-}
-
 /** `?jobs=a,b`, `?batch=id`, or all the caller's own; a stream token's jobs stand for "all". */
 export function scopeOf(req: Request, caller: Caller): Scope {
   const { jobs, batch } = req.query;

@@ -5,8 +5,10 @@ import { hasHole, JobSubscriber } from "../../stream/job-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
 import { readForRequest, readPatiently } from "../../stream/patience.ts";
 import type { JobReader, JobReplay } from "../../stream/ports.ts";
-import { type Caller, callerOf, mayRead } from "../auth/caller.ts";
-import { clientGone, idOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
+import { mayRead } from "../access.ts";
+import { type Caller, callerOf } from "../auth/caller.ts";
+import { parseId } from "../validate.ts";
+import { clientGone, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { idOfLast, isUnknown, type LastVersion, lastVersionOf } from "./last-version.ts";
 import {
   answerHead,
@@ -20,7 +22,7 @@ import {
 /** `GET /v1/jobs/{id}/events`: one job, as SSE or as one long poll. */
 export async function jobEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
   const caller = callerOf(res);
-  const jobId = idOf(req);
+  const jobId = parseId(req);
   const last = lastVersionOf(req);
   if (req.method === "HEAD") {
     visible(await deps.jobReader.read(jobId, null), jobId, caller);

@@ -5,14 +5,8 @@ import {
   type RouteConfig,
 } from "@asteasolutions/zod-to-openapi";
 import { ERROR_CODES } from "../../errors.ts";
-import { batches } from "./batches.ts";
-import { callbacks } from "./callbacks.ts";
-import { credits } from "./credits.ts";
-import { events } from "./events.ts";
+import type { Answer, Content, Examples, Operation, Resource } from "../operation.ts";
 import { INTRODUCTION } from "./introduction.ts";
-import { jobUpdates } from "./job-updates.ts";
-import { jobs } from "./jobs.ts";
-import type { Answer, Content, Examples, Operation, Resource } from "./operation.ts";
 import {
   answerName,
   byStatus,
@@ -23,26 +17,15 @@ import {
 } from "./problems.ts";
 import { describeFields, nameSchemas } from "./schemas.ts";
 import { SECURITY_SCHEMES, scopeText, securityOf } from "./security.ts";
-import { service } from "./service.ts";
-import { streamTokens } from "./stream-tokens.ts";
-
-/** In the order of the reference. */
-const RESOURCES: readonly Resource[] = [
-  jobs,
-  jobUpdates,
-  events,
-  batches,
-  credits,
-  callbacks,
-  streamTokens,
-  service,
-];
 
 export type ApiDescription = ReturnType<OpenApiGeneratorV31["generateDocument"]>;
 
-/** The whole API as OpenAPI 3.1, made from the schemas that requests are parsed with. */
-export function createDescription(): ApiDescription {
-  const schemas = [problem, ...RESOURCES.flatMap((resource) => resource.schemas)];
+/**
+ * The whole API as OpenAPI 3.1, made from the operations that are served, with the schemas that
+ * requests are parsed with.
+ */
+export function createDescription(resources: readonly Resource[]): ApiDescription {
+  const schemas = [problem, ...resources.flatMap((resource) => resource.schemas)];
   nameSchemas(schemas);
   const registry = new OpenAPIRegistry();
   for (const [name, scheme] of Object.entries(SECURITY_SCHEMES)) {
@@ -50,8 +33,10 @@ export function createDescription(): ApiDescription {
   }
   for (const code of ERROR_CODES)
     registry.registerComponent("examples", code, problemExample(code));
-  for (const { name, operations } of RESOURCES) {
-    for (const operation of operations) registry.registerPath(toRoute(registry, name, operation));
+  for (const { name, operations } of resources) {
+    for (const operation of operations) {
+      if (!operation.isHidden) registry.registerPath(toRoute(registry, name, operation));
+    }
   }
   const named = schemas.map(({ schema }) => ({ type: "schema" as const, schema }));
   const description = new OpenApiGeneratorV31([...named, ...registry.definitions], {
@@ -59,14 +44,15 @@ export function createDescription(): ApiDescription {
   }).generateDocument({
     openapi: "3.1.0",
     info: { title: "jobcast", version: "1", description: INTRODUCTION },
-    tags: RESOURCES.map(({ name, description: text }) => ({ name, description: text })),
+    tags: resources.map(({ name, description: text }) => ({ name, description: text })),
   });
   describeFields(description.components?.schemas ?? {}, schemas);
   return description;
 }
 
 function toRoute(registry: OpenAPIRegistry, tag: string, operation: Operation): RouteConfig {
-  const { id, method, path, summary, access, parameters, body, answers } = operation;
+  const { id, method, path, summary, access, query, body, answers } = operation;
+  const parameters = [...(operation.parameters ?? []), ...(query?.parameters ?? [])];
   return {
     method,
     path,
@@ -75,7 +61,7 @@ function toRoute(registry: OpenAPIRegistry, tag: string, operation: Operation): 
     summary,
     description: operation.description + scopeText(access),
     security: securityOf(access),
-    ...(parameters && { parameters: [...parameters] }),
+    ...(parameters.length > 0 && { parameters }),
     ...(body && {
       request: {
         body: { required: body.required, content: { "application/json": toContent(body) } },

@@ -19,8 +19,22 @@ export function pathId(name: string, description: string, example: string): Para
   return { name, in: "path", required: true, description, schema: toSchema(z.guid()), example };
 }
 
-/** The parameters of a query, from the schema that it is parsed with; none may lack its text. */
-export function queryOf<Shape extends z.core.$ZodShape>(
+/** What a query is parsed with, and what its parameters are for. */
+export type QueryDescription<Schema extends z.ZodType = z.ZodType> = {
+  readonly schema: Schema;
+  readonly parameters: readonly ParameterDescription[];
+};
+
+/** A query, by the schema that it is parsed with; no parameter of it may lack its text. */
+export function queryOf<Shape extends z.core.$ZodShape, Config extends z.core.$ZodObjectConfig>(
+  schema: z.ZodObject<Shape, Config>,
+  texts: Readonly<Record<keyof Shape & string, ParameterText>>,
+): QueryDescription<z.ZodObject<Shape, Config>> {
+  return { schema, parameters: parametersOf(schema, texts) };
+}
+
+/** The parameters of a query that its handler reads by itself. */
+export function parametersOf<Shape extends z.core.$ZodShape>(
   { shape }: z.ZodObject<Shape>,
   texts: Readonly<Record<keyof Shape & string, ParameterText>>,
 ): ParameterDescription[] {
@@ -30,6 +44,12 @@ export function queryOf<Shape extends z.core.$ZodShape>(
     return toParameter("query", name, schema, text);
   });
 }
+
+/** An Idempotency-Key, for the operations that take one. */
+export const idempotencyKey = header("Idempotency-Key", z.string().min(1).max(255).optional(), [
+  "1 to 255 visible ASCII characters, best a UUID. The same request with the same key is answered as the first one was, and does nothing again; keys belong to the owner.",
+  "8e03978e-40d5-43e8-bc93-6894a57f9324",
+]);
 
 export function header(name: string, schema: z.ZodType, text: ParameterText): ParameterDescription {
   return toParameter("header", name, schema, text);

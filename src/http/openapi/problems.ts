@@ -1,7 +1,7 @@
 import { type ErrorCode, JobcastError } from "../../errors.ts";
 import { problemSchema } from "../../protocol/problem.ts";
+import type { Operation } from "../operation.ts";
 import { PROBLEM_STATUS, RETRY_AFTER, toProblem } from "../problem.ts";
-import type { Operation } from "./operation.ts";
 import { PROBLEM_TEXTS } from "./problem-texts.ts";
 import { describe } from "./schemas.ts";
 
@@ -23,7 +23,7 @@ export const problem = describe(
 
 /** Every code that an operation may answer with, those included that nobody has to list. */
 export function codesOf(operation: Operation): ErrorCode[] {
-  const { access, body, parameters = [], problems, method } = operation;
+  const { access, body, query, parameters = [], problems, method } = operation;
   const codes: ErrorCode[] = [...problems];
   if (access !== "open") codes.push("unauthenticated", "database_unavailable", "internal");
   if (access !== "open" && access !== "provider") codes.push("keys_unavailable");
@@ -33,7 +33,8 @@ export function codesOf(operation: Operation): ErrorCode[] {
   if (access === "caller" || Array.isArray(access)) codes.push("insufficient_scope");
   if (body) codes.push("invalid_json", "payload_too_large");
   if (body && access !== "provider") codes.push("unsupported_media_type");
-  if (body || parameters.some(({ in: place }) => place !== "path")) codes.push("invalid_request");
+  if (body || query || parameters.some(({ in: place }) => place !== "path"))
+    codes.push("invalid_request");
   return [...new Set(codes)];
 }
 

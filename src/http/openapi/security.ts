@@ -1,4 +1,4 @@
-import type { Access } from "./operation.ts";
+import type { Access } from "../operation.ts";
 
 type Requirement = Record<string, string[]>;
 

@@ -1,7 +1,8 @@
 import jwt from "jsonwebtoken";
 import request from "supertest";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { type Caller, mayRead, requireScope } from "../../../src/http/auth/caller.ts";
+import { mayRead, requireScope } from "../../../src/http/access.ts";
+import type { Caller } from "../../../src/http/auth/caller.ts";
 import { rawRequest } from "../../support/raw-request.ts";
 import { signToken, TEST_SECRET } from "../../support/tokens.ts";
 import { type AuthApp, inSeconds, STREAM_TOKEN_KEY, serveAuth } from "./auth-app.ts";

@@ -6,13 +6,16 @@ import { createOwnerReader } from "../../../src/db/job-owners.ts";
 import { Lanes } from "../../../src/db/lanes.ts";
 import type { Query } from "../../../src/db/query.ts";
 import { createSigningKey } from "../../../src/db/signing-key.ts";
+import { mayRead } from "../../../src/http/access.ts";
 import { createAuth } from "../../../src/http/auth/auth.ts";
-import { callerOf, mayRead } from "../../../src/http/auth/caller.ts";
+import { callerOf } from "../../../src/http/auth/caller.ts";
 import { createStreamTokenMint } from "../../../src/http/auth/stream-token.ts";
 import { createBodyReader } from "../../../src/http/body.ts";
 import { BodyPlaces } from "../../../src/http/body-places.ts";
+import { streamTokens } from "../../../src/http/operations/stream-tokens.ts";
+import type { HttpParts } from "../../../src/http/parts.ts";
 import { problemHandler } from "../../../src/http/problem.ts";
-import { createStreamTokensRouter } from "../../../src/http/stream-tokens-routes.ts";
+import { serveOperations } from "../../../src/http/serve.ts";
 import { createLog } from "../../../src/log.ts";
 import { createTestDatabase, type TestDatabase } from "../../support/database.ts";
 import { signToken, TEST_SECRET } from "../../support/tokens.ts";
@@ -56,12 +59,15 @@ function createService(): express.Express {
     const ownerId = (await findOwners([id], "ann")).get(id);
     res.sendStatus(ownerId && mayRead(callerOf(res), { id, ownerId }) ? 200 : 404);
   });
-  service.use(auth.api);
+  const parts: Partial<HttpParts> = {
+    mintStreamToken: createStreamTokenMint(streamTokenKey),
+    findOwners,
+    readBody: createBodyReader(new BodyPlaces()),
+  };
   service.use(
-    createStreamTokensRouter({
-      mint: createStreamTokenMint(streamTokenKey),
-      findOwners,
-      readBody: createBodyReader(new BodyPlaces()),
+    serveOperations(streamTokens.operations, parts as HttpParts, {
+      auth,
+      streamErrors: (error, _req, _res, next) => next(error),
     }),
   );
   service.use(problemHandler(log));

@@ -1,9 +1,11 @@
 import { z } from "zod";
 import { healthSchema, readinessSchema } from "../../protocol/health.ts";
 import { statisticsSchema } from "../../protocol/statistics.ts";
-import { OWNER } from "./examples.ts";
-import { json, type Resource } from "./operation.ts";
-import { describe } from "./schemas.ts";
+import { SCRIPT } from "../docs.ts";
+import { OWNER } from "../openapi/examples.ts";
+import { describe } from "../openapi/schemas.ts";
+import { defineOperation, json, type Resource, reply } from "../operation.ts";
+import { readStatistics } from "../statistics.ts";
 
 const LISTENING = {
   feed: "`asleep` waits for the bell, `awake` reads on a timer, `dozing` is between the two, `connecting` has no session.",
@@ -105,7 +107,7 @@ export const service: Resource = {
     }),
   ],
   operations: [
-    {
+    defineOperation({
       id: "getStatistics",
       method: "get",
       path: "/v1/stats",
@@ -119,8 +121,9 @@ export const service: Resource = {
         },
       },
       problems: [],
-    },
-    {
+      handler: ({ statistics: source }) => reply(readStatistics(source)),
+    }),
+    defineOperation({
       id: "getMetrics",
       method: "get",
       path: "/metrics",
@@ -135,8 +138,13 @@ export const service: Resource = {
         },
       },
       problems: [],
-    },
-    {
+      async handler({ metrics }, { res }) {
+        const { text, contentType } = await metrics();
+        res.set({ "Content-Type": contentType, "Cache-Control": "no-store" }).send(text);
+        return undefined;
+      },
+    }),
+    defineOperation({
       id: "getHealth",
       method: "get",
       path: "/healthz",
@@ -147,8 +155,12 @@ export const service: Resource = {
         200: { description: "Yes.", content: json(healthSchema, { alive: { status: "ok" } }) },
       },
       problems: [],
-    },
-    {
+      handler(_parts, { res }) {
+        res.set("Cache-Control", "no-store");
+        return reply({ status: "ok" });
+      },
+    }),
+    defineOperation({
       id: "getReadiness",
       method: "get",
       path: "/readyz",
@@ -165,8 +177,13 @@ export const service: Resource = {
         },
       },
       problems: [],
-    },
-    {
+      handler({ readiness }, { res }) {
+        res.set("Cache-Control", "no-store");
+        const answer = readiness();
+        return reply(answer, answer.ready ? 200 : 503);
+      },
+    }),
+    defineOperation({
       id: "getDescription",
       method: "get",
       path: "/openapi.json",
@@ -182,8 +199,12 @@ export const service: Resource = {
         },
       },
       problems: [],
-    },
-    {
+      handler({ docs, publicUrl }, { req, res }) {
+        res.set("Cache-Control", "no-cache");
+        return reply(docs.describe(publicUrl ?? (req.baseUrl || "/")));
+      },
+    }),
+    defineOperation({
       id: "getReference",
       method: "get",
       path: "/docs",
@@ -199,6 +220,25 @@ export const service: Resource = {
         },
       },
       problems: [],
-    },
+      handler({ docs }, { req, res }) {
+        docs.sendPage(req, res);
+        return undefined;
+      },
+    }),
+    defineOperation({
+      id: "getReferenceScript",
+      isHidden: true,
+      method: "get",
+      path: `/docs/${SCRIPT}`,
+      summary: "What draws the reference",
+      description: "A part of the page.",
+      access: "open",
+      answers: {},
+      problems: [],
+      async handler({ docs }, { req, res }) {
+        await docs.sendScript(req, res);
+        return undefined;
+      },
+    }),
   ],
 };

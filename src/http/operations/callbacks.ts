@@ -1,9 +1,10 @@
 import { z } from "zod";
 import { callbackResultSchema, callbackSchema } from "../../protocol/callback.ts";
-import { JOB_ID } from "./examples.ts";
-import { json, type Resource } from "./operation.ts";
-import { header, pathId } from "./parameters.ts";
-import { describe, describeAny } from "./schemas.ts";
+import { receiveCallback } from "../callbacks/receive.ts";
+import { JOB_ID } from "../openapi/examples.ts";
+import { header, pathId } from "../openapi/parameters.ts";
+import { describe, describeAny } from "../openapi/schemas.ts";
+import { defineOperation, json, type Resource } from "../operation.ts";
 
 const applied = { jobId: JOB_ID, status: "processing", version: 4, applied: true };
 
@@ -27,7 +28,7 @@ export const callbacks: Resource = {
     }),
   ],
   operations: [
-    {
+    defineOperation({
       id: "receiveCallback",
       method: "post",
       path: "/v1/callbacks/{id}",
@@ -63,6 +64,7 @@ export const callbacks: Resource = {
         },
       },
       problems: ["not_found"],
-    },
+      handler: receiveCallback,
+    }),
   ],
 };

@@ -1,10 +1,8 @@
-import express, { type Router } from "express";
 import type { LaneState } from "../db/lane.ts";
 import type { RetentionState } from "../db/retention.ts";
 import type { ListenerState } from "../feed/listener.ts";
 import type { Statistics } from "../protocol/statistics.ts";
 import type { StreamStatistics } from "../stream/registry.ts";
-import { callerOf, requireScope } from "./auth/caller.ts";
 
 /** How many owners are named: the answer must not grow with the number of users. */
 const MAX_OWNERS = 100;
@@ -23,17 +21,8 @@ export type StatisticsSource = {
   retention(): RetentionState;
 };
 
-/** `GET /v1/stats`, for those with the scope `stats:read`: it names owners. */
-export function createStatsRouter(source: StatisticsSource): Router {
-  const router = express.Router();
-  router.get("/v1/stats", (_req, res) => {
-    requireScope(callerOf(res), "stats:read");
-    res.json(readStatistics(source));
-  });
-  return router;
-}
-
-function readStatistics(source: StatisticsSource): Statistics {
+/** The figures as `GET /v1/stats` tells them. */
+export function readStatistics(source: StatisticsSource): Statistics {
   const { open, openByOwner, opened, refused, cut, delivered, replayed } = source.streams();
   const { feed, ...listener } = source.listener();
   return {

@@ -5,50 +5,43 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { apiReference } from "@scalar/express-api-reference";
-import express, { type Request, type RequestHandler, type Response, type Router } from "express";
-import { createDescription } from "./openapi/document.ts";
+import type { Request, Response } from "express";
+import { type ApiDescription, createDescription } from "./openapi/document.ts";
+import type { Resource } from "./operation.ts";
+import type { Docs } from "./parts.ts";
 
 /**
  * What draws the page. Scalar's middleware would have browsers fetch it from a CDN, which an
  * installation without internet cannot reach and which could send anything. The middleware for
  * Fastify of the same makers brings it along as a file.
  */
-const SCRIPT = "scalar-api-reference.js";
+export const SCRIPT = "scalar-api-reference.js";
 const SCRIPT_FILE = join(
   dirname(createRequire(import.meta.url).resolve("@scalar/fastify-api-reference")),
   "js/standalone.js",
 );
 
-export type DocsRouterParts = {
-  /** Where callers reach this server, without a slash at the end. Unset: where they found it. */
-  readonly publicUrl?: string | undefined;
-};
-
-/** `GET /openapi.json`, the API for programs, and `GET /docs`, the same for people. */
-export function createDocsRouter({ publicUrl }: DocsRouterParts): Router {
+/** The API for programs, and the same for people. */
+export function createDocs(resources: readonly Resource[]): Docs {
   // Made when it is first asked for: most processes are never asked.
-  let description: ReturnType<typeof createDescription> | undefined;
+  let description: ApiDescription | undefined;
   const page = renderPage();
   const policy = contentSecurityPolicy(page);
-
-  const router = express.Router();
-  router.get("/openapi.json", (req, res) => {
-    description ??= createDescription();
-    const servers = [{ url: publicUrl ?? (req.baseUrl || "/") }];
-    res.set("Cache-Control", "no-cache").json({ ...description, servers });
-  });
-
-  router.get("/docs", (req, res) => {
-    // With a slash the page would look for its parts one folder too deep.
-    if (req.path.endsWith("/")) return res.redirect(308, "../docs");
-    return res
-      .set({ "Cache-Control": "no-cache", "Content-Security-Policy": policy })
-      .type("html")
-      .send(page);
-  });
-
-  router.get(`/docs/${SCRIPT}`, createScriptHandler());
-  return router;
+  return {
+    describe(url) {
+      description ??= createDescription(resources);
+      return { ...description, servers: [{ url }] };
+    },
+    sendPage(req, res) {
+      // With a slash the page would look for its parts one folder too deep.
+      if (req.path.endsWith("/")) return res.redirect(308, "../docs");
+      res
+        .set({ "Cache-Control": "no-cache", "Content-Security-Policy": policy })
+        .type("html")
+        .send(page);
+    },
+    sendScript: createScriptSender(),
+  };
 }
 
 /** The page, with nothing in it that leads elsewhere. */
@@ -97,14 +90,17 @@ function contentSecurityPolicy(page: string): string {
 }
 
 /** Sends it packed, once it was packed: a megabyte instead of four. */
-function createScriptHandler(): RequestHandler {
+function createScriptSender(): Docs["sendScript"] {
   let reading: Promise<Buffer> | undefined;
   let packing: Promise<Buffer> | undefined;
   return async (req, res) => {
     res.type("js").vary("Accept-Encoding").set("Cache-Control", "public, max-age=86400");
     // From memory: a file stays open for as long as its reader takes.
     reading ??= readFile(SCRIPT_FILE);
-    if (!req.acceptsEncodings("gzip")) return res.send(await reading);
+    if (!req.acceptsEncodings("gzip")) {
+      res.send(await reading);
+      return;
+    }
     packing ??= reading.then((script) => promisify(gzip)(script));
     res.set("Content-Encoding", "gzip").send(await packing);
   };

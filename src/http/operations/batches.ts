@@ -1,8 +1,14 @@
+import type { Request } from "express";
 import { z } from "zod";
+import type { NewBatch } from "../../db/batches.ts";
 import {
+  type Batch,
+  type BatchList,
+  type BatchResource,
   batchListSchema,
   batchResourceSchema,
   batchSchema,
+  type CreateBatch,
   createBatchSchema,
   createdBatchSchema,
   deletedBatchSchema,
@@ -10,14 +16,29 @@ import {
 } from "../../protocol/batch.ts";
 import { jobActionSchema } from "../../protocol/job.ts";
 import { batchPollSchema } from "../../protocol/poll-answer.ts";
-import { streamText } from "./event-text.ts";
+import { listedOwner, requireOwn } from "../access.ts";
+import type { Caller } from "../auth/caller.ts";
+import { SMALL_BODY } from "../body.ts";
+import { batchEvents, visibleBatch } from "../events/batch-events.ts";
+import { visit } from "../events/visit.ts";
+import { onceOf } from "../idempotency-key.ts";
+import { formatJobCursor, parseJobCursor } from "../job-cursor.ts";
+import { jsonArray, withCallback } from "../job-links.ts";
+import { streamText } from "../openapi/event-text.ts";
+import {
+  BATCH,
+  BATCH_EVENT,
+  BATCH_ID,
+  eventIdOf,
+  MESH_JOBS,
+  MESHES,
+  OWNER,
+} from "../openapi/examples.ts";
+import { BATCH_JOB_FIELDS } from "../openapi/job-schemas.ts";
+import { idempotencyKey, pathId, queryOf } from "../openapi/parameters.ts";
+import { describe } from "../openapi/schemas.ts";
+import { defineOperation, json, type Resource, reply } from "../operation.ts";
 import { NO_CONTENT, resumeParameters, STREAM_PROBLEMS } from "./events.ts";
-import { BATCH, BATCH_EVENT, BATCH_ID, eventIdOf, MESH_JOBS, MESHES, OWNER } from "./examples.ts";
-import { BATCH_JOB_FIELDS } from "./job-schemas.ts";
-import { idempotencyKey } from "./jobs.ts";
-import { json, type Resource } from "./operation.ts";
-import { pathId, queryOf } from "./parameters.ts";
-import { describe } from "./schemas.ts";
 
 const FIELDS = {
   id: "The batch.",
@@ -87,7 +108,7 @@ export const batches: Resource = {
     }),
   ],
   operations: [
-    {
+    defineOperation({
       id: "createBatch",
       method: "post",
       path: "/v1/batches",
@@ -104,15 +125,27 @@ export const batches: Resource = {
         },
       },
       problems: ["insufficient_credits", "idempotency_key_in_use", "idempotency_key_reused"],
-    },
-    {
+      async handler({ batches: store, callbackLink, publicUrl }, { req, caller, body }) {
+        const made = await store.create(toNewBatch(req, caller, await body()), caller.ownerId);
+        const batch = withBatchLinks(made.batch, publicUrl);
+        const jobs = await Promise.all(
+          made.jobs.map((job) => withCallback(job, callbackLink, publicUrl)),
+        );
+        return {
+          status: 201,
+          location: batch.links.self,
+          json: `${JSON.stringify(batch).slice(0, -1)},"jobs":${jsonArray(jobs)}}`,
+        };
+      },
+    }),
+    defineOperation({
       id: "listBatches",
       method: "get",
       path: "/v1/batches",
       summary: "List batches",
       description: "The newest first. The caller's own, or any with `jobs:read` or `jobs:write`.",
       access: "caller",
-      parameters: queryOf(listBatchesQuerySchema, {
+      query: queryOf(listBatchesQuerySchema, {
         owner: ["Whose batches; others than one's own need `jobs:read`.", OWNER],
         limit: ["How many at most.", 20],
         cursor: ["The `nextCursor` of the page before."],
@@ -124,8 +157,17 @@ export const batches: Resource = {
         },
       },
       problems: [],
-    },
-    {
+      async handler({ batches: store, publicUrl }, { caller, query: { owner, limit, cursor } }) {
+        const after = cursor === undefined ? undefined : parseJobCursor(cursor);
+        const ofOwner = listedOwner(caller, owner);
+        const listing = await store.list(ofOwner, { limit, after }, caller.ownerId);
+        return reply({
+          items: listing.batches.map((batch) => withBatchLinks(batch, publicUrl)),
+          nextCursor: listing.next ? formatJobCursor(listing.next) : null,
+        } satisfies BatchList);
+      },
+    }),
+    defineOperation({
       id: "getBatch",
       method: "get",
       path: "/v1/batches/{id}",
@@ -137,8 +179,12 @@ export const batches: Resource = {
         200: { description: "The batch.", content: json(batchResourceSchema, { batch: BATCH }) },
       },
       problems: ["not_found"],
-    },
-    {
+      async handler({ batches: store, publicUrl }, { caller, id }) {
+        const batch = visibleBatch(await store.get(id, caller.ownerId), caller);
+        return reply(withBatchLinks(batch, publicUrl));
+      },
+    }),
+    defineOperation({
       id: "streamBatch",
       method: "get",
       path: "/v1/batches/{id}/events",
@@ -166,8 +212,9 @@ export const batches: Resource = {
         204: NO_CONTENT,
       },
       problems: STREAM_PROBLEMS,
-    },
-    {
+      handler: (parts, call) => visit(batchEvents, parts, call),
+    }),
+    defineOperation({
       id: "cancelBatch",
       method: "post",
       path: "/v1/batches/{id}/cancel",
@@ -178,6 +225,7 @@ export const batches: Resource = {
       parameters: [batchId],
       body: {
         required: false,
+        maxBytes: SMALL_BODY,
         schema: jobActionSchema,
         examples: { cancel: { message: "Not needed any more" } },
       },
@@ -188,6 +236,30 @@ export const batches: Resource = {
         },
       },
       problems: ["not_found"],
-    },
+      async handler({ batches: store, publicUrl }, { caller, id, body }) {
+        requireOwn(caller, visibleBatch(await store.get(id, caller.ownerId), caller).ownerId);
+        const { message } = (await body()).value;
+        const batch = visibleBatch(await store.cancel(id, message, caller.ownerId), caller);
+        return reply(withBatchLinks(batch, publicUrl));
+      },
+    }),
   ],
 };
+
+/** What was parsed is let go of at once: the text is all that the database needs of it. */
+function toNewBatch(
+  req: Request,
+  caller: Caller,
+  { value, text }: { readonly value: CreateBatch; readonly text: string },
+): NewBatch {
+  const { ownerId = caller.ownerId, ...batch } = value;
+  requireOwn(caller, ownerId);
+  const once = onceOf(req, { ...batch, ownerId }, text);
+  return { ownerId, title: batch.title, body: text, jobCount: batch.jobs.length, once };
+}
+
+function withBatchLinks(batch: Batch, publicUrl = ""): BatchResource {
+  const self = `${publicUrl}/v1/batches/${batch.id}`;
+  const jobs = `${publicUrl}/v1/jobs?batch=${batch.id}`;
+  return { ...batch, links: { self, events: `${self}/events`, jobs } };
+}

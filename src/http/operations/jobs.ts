@@ -1,7 +1,11 @@
+import type { Request } from "express";
 import { z } from "zod";
+import type { JobStore, NewJob } from "../../db/jobs.ts";
 import {
+  type CreateJob,
   createdJobSchema,
   createJobSchema,
+  type JobText,
   jobActionSchema,
   jobSchema,
 } from "../../protocol/job.ts";
@@ -11,6 +15,12 @@ import {
   jobListSchema,
   listJobsQuerySchema,
 } from "../../protocol/job-list.ts";
+import { listedOwner, mayPassOn, mayRead, requireOwn } from "../access.ts";
+import type { Caller } from "../auth/caller.ts";
+import { SMALL_BODY } from "../body.ts";
+import { onceOf } from "../idempotency-key.ts";
+import { formatJobCursor, parseJobCursor } from "../job-cursor.ts";
+import { jsonArray, selfLink, withCallback, withLinks } from "../job-links.ts";
 import {
   asCreated,
   EVENTS,
@@ -21,10 +31,11 @@ import {
   JOB,
   JOB_ID,
   OWNER,
-} from "./examples.ts";
-import { jobSchemas } from "./job-schemas.ts";
-import { json, type Resource } from "./operation.ts";
-import { header, pathId, queryOf } from "./parameters.ts";
+} from "../openapi/examples.ts";
+import { jobSchemas } from "../openapi/job-schemas.ts";
+import { idempotencyKey, pathId, queryOf } from "../openapi/parameters.ts";
+import { defineOperation, json, type Resource } from "../operation.ts";
+import { noSuchJob } from "../validate.ts";
 
 const cancelled = {
   ...EXPORT_JOB,
@@ -38,18 +49,12 @@ const cancelled = {
 
 const retried = { ...EXPORT_JOB, version: 3, attempt: 2 };
 
-/** An Idempotency-Key, for the operations that take one. */
-export const idempotencyKey = header("Idempotency-Key", z.string().min(1).max(255).optional(), [
-  "1 to 255 visible ASCII characters, best a UUID. The same request with the same key is answered as the first one was, and does nothing again; keys belong to the owner.",
-  "8e03978e-40d5-43e8-bc93-6894a57f9324",
-]);
-
 export const jobs: Resource = {
   name: "Jobs",
   description: "What an owner does with its jobs.",
   schemas: jobSchemas,
   operations: [
-    {
+    defineOperation({
       id: "createJob",
       method: "post",
       path: "/v1/jobs",
@@ -74,8 +79,16 @@ export const jobs: Resource = {
         },
       },
       problems: ["insufficient_credits", "idempotency_key_in_use", "idempotency_key_reused"],
-    },
-    {
+      async handler({ jobs, callbackLink, publicUrl }, { req, caller, body }) {
+        const job = await jobs.create(toNewJob(req, caller, await body()), caller.ownerId);
+        return {
+          status: 201,
+          location: selfLink(job.id, publicUrl),
+          json: await withCallback(job, callbackLink, publicUrl),
+        };
+      },
+    }),
+    defineOperation({
       id: "listJobs",
       method: "get",
       path: "/v1/jobs",
@@ -83,7 +96,7 @@ export const jobs: Resource = {
       description:
         "The newest first. Page with `cursor`, which stays right while jobs are created, or with `offset`, which also counts them. The caller's own, or any with `jobs:read` or `jobs:write`.",
       access: "caller",
-      parameters: queryOf(listJobsQuerySchema, {
+      query: queryOf(listJobsQuerySchema, {
         owner: ["Whose jobs; others than one's own need `jobs:read`.", OWNER],
         status: ["Only those that stand so; several with commas.", "pending,processing"],
         type: ["Only those of this type.", "image"],
@@ -108,8 +121,21 @@ export const jobs: Resource = {
         },
       },
       problems: [],
-    },
-    {
+      async handler({ jobs, publicUrl }, { caller, query }) {
+        const { owner, status, batch, limit, offset, cursor, omit, ...filter } = query;
+        const after = cursor === undefined ? undefined : parseJobCursor(cursor);
+        const listing = await jobs.list(
+          { ...filter, ownerId: listedOwner(caller, owner), statuses: status, batchId: batch },
+          { limit, offset, omit, after },
+          caller.ownerId,
+        );
+        const items = jsonArray(listing.jobs.map((job) => withLinks(job, publicUrl)));
+        const total = listing.total === undefined ? "" : `,"total":${listing.total}`;
+        const next = JSON.stringify(listing.next ? formatJobCursor(listing.next) : null);
+        return { json: `{"items":${items}${total},"nextCursor":${next}}` };
+      },
+    }),
+    defineOperation({
       id: "getJob",
       method: "get",
       path: "/v1/jobs/{id}",
@@ -119,21 +145,22 @@ export const jobs: Resource = {
       parameters: [pathId("id", "The job.", JOB_ID)],
       answers: { 200: { description: "The job.", content: json(jobSchema, { job: JOB }) } },
       problems: ["not_found"],
-    },
-    {
+      async handler({ jobs, publicUrl }, { caller, id }) {
+        return { json: withLinks(await findJob(jobs, caller, id), publicUrl) };
+      },
+    }),
+    defineOperation({
       id: "getJobHistory",
       method: "get",
       path: "/v1/jobs/{id}/history",
       summary: "Read a job's history",
       description: "Every version of the job, ascending: what its stream has shown.",
       access: "caller",
-      parameters: [
-        pathId("id", "The job.", JOB_ID),
-        ...queryOf(historyQuerySchema, {
-          after: ["Only versions above this one.", 0],
-          limit: ["How many at most.", 20],
-        }),
-      ],
+      parameters: [pathId("id", "The job.", JOB_ID)],
+      query: queryOf(historyQuerySchema, {
+        after: ["Only versions above this one.", 0],
+        limit: ["How many at most.", 20],
+      }),
       answers: {
         200: {
           description: "A page of versions.",
@@ -141,8 +168,17 @@ export const jobs: Resource = {
         },
       },
       problems: ["not_found"],
-    },
-    {
+      async handler({ jobs }, { caller, id, query: { after, limit } }) {
+        const job = await findJob(jobs, caller, id);
+        const events = await jobs.history(job.id, after, limit, caller.ownerId);
+        const last = events.at(-1)?.version;
+        // A page may be shorter than asked for: it ends where it gets too large.
+        const next = last === undefined || last >= job.version ? null : `"${last}"`;
+        const items = jsonArray(events.map(({ json: event }) => event));
+        return { json: `{"items":${items},"nextCursor":${next}}` };
+      },
+    }),
+    defineOperation({
       id: "cancelJob",
       method: "post",
       path: "/v1/jobs/{id}/cancel",
@@ -153,6 +189,7 @@ export const jobs: Resource = {
       parameters: [pathId("id", "The job.", EXPORT_ID)],
       body: {
         required: false,
+        maxBytes: SMALL_BODY,
         schema: jobActionSchema,
         examples: { cancel: { message: "Not needed any more" } },
       },
@@ -163,8 +200,13 @@ export const jobs: Resource = {
         },
       },
       problems: ["not_found", "job_conflict"],
-    },
-    {
+      async handler({ jobs, publicUrl }, { caller, id, body }) {
+        await findOwnJob(jobs, caller, id);
+        const { message } = (await body()).value;
+        return { json: withLinks(await jobs.cancel(id, message, caller.ownerId), publicUrl) };
+      },
+    }),
+    defineOperation({
       id: "retryJob",
       method: "post",
       path: "/v1/jobs/{id}/retry",
@@ -173,7 +215,12 @@ export const jobs: Resource = {
         "Begins the next attempt of a job that failed, was cancelled or timed out, and charges its credits again. By its owner, or with `jobs:write`.",
       access: "caller",
       parameters: [pathId("id", "The job.", EXPORT_ID)],
-      body: { required: false, schema: jobActionSchema, examples: { retry: {} } },
+      body: {
+        required: false,
+        maxBytes: SMALL_BODY,
+        schema: jobActionSchema,
+        examples: { retry: {} },
+      },
       answers: {
         200: {
           description:
@@ -182,6 +229,41 @@ export const jobs: Resource = {
         },
       },
       problems: ["not_found", "job_conflict", "insufficient_credits"],
-    },
+      async handler({ jobs, callbackLink, publicUrl }, { caller, id, body }) {
+        await findOwnJob(jobs, caller, id);
+        const { message } = (await body()).value;
+        const job = await jobs.retry(id, message, caller.ownerId);
+        // An owner who may only watch must not be able to report on the job itself.
+        if (!mayPassOn(caller)) return { json: withLinks(job, publicUrl) };
+        return { json: await withCallback(job, callbackLink, publicUrl) };
+      },
+    }),
   ],
 };
+
+/** The job in the path; an answer that tells a foreign job from none would tell that it exists. */
+async function findJob(jobs: JobStore, caller: Caller, id: string): Promise<JobText> {
+  const job = await jobs.get(id, caller.ownerId);
+  if (!job || !mayRead(caller, job)) throw noSuchJob();
+  return job;
+}
+
+async function findOwnJob(jobs: JobStore, caller: Caller, id: string): Promise<void> {
+  requireOwn(caller, (await findJob(jobs, caller, id)).ownerId);
+}
+
+/** What was parsed is let go of at once: the text is all that the database needs of it. */
+function toNewJob(
+  req: Request,
+  caller: Caller,
+  { value, text }: { readonly value: CreateJob; readonly text: string },
+): NewJob {
+  const { params, metadata, ownerId = caller.ownerId, ...job } = value;
+  requireOwn(caller, ownerId);
+  return {
+    ...job,
+    ownerId,
+    body: text,
+    once: onceOf(req, { ...job, params, metadata, ownerId }, text),
+  };
+}

@@ -1,7 +1,7 @@
-import express, { type Router } from "express";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { LaneState } from "../db/lane.ts";
-import type { StatisticsSource } from "./stats-routes.ts";
+import type { HttpParts } from "./parts.ts";
+import type { StatisticsSource } from "./statistics.ts";
 
 type Metric = {
   readonly type: "gauge" | "counter";
@@ -14,20 +14,17 @@ type Metric = {
 };
 
 /**
- * `GET /metrics` for Prometheus. Without a token, because scrapers seldom have one, and so without
- * a word about owners: keep it from the public at the proxy.
+ * What `GET /metrics` tells Prometheus. Without a token, because scrapers seldom have one, and so
+ * without a word about owners: keep it from the public at the proxy.
  */
-export function createMetricsRouter(source: StatisticsSource): Router {
+export function createMetrics(source: StatisticsSource): HttpParts["metrics"] {
   // A registry of its own, because several of us may live in one process. It begins with the first
   // scrape: to watch the event loop costs a timer, for which somebody should be there to look.
   let registry: Registry | undefined;
-  const router = express.Router();
-  router.get("/metrics", async (_req, res) => {
+  return async () => {
     registry ??= createRegistry(metricsOf(source));
-    const text = await registry.metrics();
-    res.set({ "Content-Type": registry.contentType, "Cache-Control": "no-store" }).send(text);
-  });
-  return router;
+    return { text: await registry.metrics(), contentType: registry.contentType };
+  };
 }
 
 function metricsOf(source: StatisticsSource): Metric[] {

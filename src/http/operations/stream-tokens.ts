@@ -1,7 +1,16 @@
-import { createStreamTokenSchema, streamTokenSchema } from "../../protocol/stream-token.ts";
-import { JOB_ID, OWNER } from "./examples.ts";
-import { json, type Resource } from "./operation.ts";
-import { describe, describeAny } from "./schemas.ts";
+import type { FindOwners } from "../../db/job-owners.ts";
+import {
+  createStreamTokenSchema,
+  type StreamToken,
+  streamTokenSchema,
+} from "../../protocol/stream-token.ts";
+import { mayRead, mayReadAll } from "../access.ts";
+import { type Caller, CLOCK_TOLERANCE_SECONDS } from "../auth/caller.ts";
+import { SMALL_BODY } from "../body.ts";
+import { JOB_ID, OWNER } from "../openapi/examples.ts";
+import { describe, describeAny } from "../openapi/schemas.ts";
+import { defineOperation, json, type Resource, reply } from "../operation.ts";
+import { noSuchJob } from "../validate.ts";
 
 const EXPIRES_AT = "2026-07-28T09:35:00.000Z";
 
@@ -37,7 +46,7 @@ export const streamTokens: Resource = {
     }),
   ],
   operations: [
-    {
+    defineOperation({
       id: "createStreamToken",
       method: "post",
       path: "/v1/stream-tokens",
@@ -47,6 +56,7 @@ export const streamTokens: Resource = {
       access: "caller",
       body: {
         required: false,
+        maxBytes: SMALL_BODY,
         schema: createStreamTokenSchema,
         examples: { job: { jobs: [JOB_ID], ttlSeconds: 300 }, everything: {} },
       },
@@ -60,6 +70,38 @@ export const streamTokens: Resource = {
         },
       },
       problems: ["not_found"],
-    },
+      async handler({ mintStreamToken, findOwners }, { caller, body }) {
+        const { jobs, ttlSeconds } = (await body()).value;
+        const exp = Math.min(
+          Math.floor(Date.now() / 1_000) + ttlSeconds,
+          // It must not outlive the token that asks for it.
+          caller.expiresAt / 1_000 - CLOCK_TOLERANCE_SECONDS,
+        );
+        const grant = {
+          ownerId: caller.ownerId,
+          jobs,
+          scope: jobs && (await scopeFor(findOwners, caller, jobs)),
+          isForOneViewer: mayReadAll(caller),
+          exp,
+        };
+        return reply(
+          {
+            token: await mintStreamToken(grant),
+            expiresAt: new Date(exp * 1_000).toISOString(),
+          } satisfies StreamToken,
+          201,
+        );
+      },
+    }),
   ],
 };
+
+/** What the token needs beside its owner, to watch jobs that are not his. @throws {JobcastError} not_found */
+async function scopeFor(findOwners: FindOwners, caller: Caller, ids: readonly string[]) {
+  const owners = await findOwners(ids, caller.ownerId);
+  for (const id of ids) {
+    const ownerId = owners.get(id);
+    if (ownerId === undefined || !mayRead(caller, { id, ownerId })) throw noSuchJob();
+  }
+  return ids.some((id) => owners.get(id) !== caller.ownerId) ? ("jobs:read" as const) : undefined;
+}

@@ -1,4 +1,5 @@
 import {
+  type CreditEntryList,
   creditAccountSchema,
   creditEntriesQuerySchema,
   creditEntryListSchema,
@@ -6,11 +7,13 @@ import {
   creditsQuerySchema,
   grantSchema,
 } from "../../protocol/credits.ts";
-import { JOB_ID, OWNER } from "./examples.ts";
-import { idempotencyKey } from "./jobs.ts";
-import { json, type Resource } from "./operation.ts";
-import { queryOf } from "./parameters.ts";
-import { describe } from "./schemas.ts";
+import { accountOwner } from "../access.ts";
+import { SMALL_BODY } from "../body.ts";
+import { onceOf } from "../idempotency-key.ts";
+import { JOB_ID, OWNER } from "../openapi/examples.ts";
+import { idempotencyKey, queryOf } from "../openapi/parameters.ts";
+import { describe } from "../openapi/schemas.ts";
+import { defineOperation, json, type Resource, reply } from "../operation.ts";
 
 const grant = {
   id: "01984f2d-c0de-7a11-9e40-7b52f6d3a8c1",
@@ -72,14 +75,14 @@ export const credits: Resource = {
     }),
   ],
   operations: [
-    {
+    defineOperation({
       id: "getCredits",
       method: "get",
       path: "/v1/credits",
       summary: "Read a balance",
       description: "One's own, or anybody's with `credits:grant` or `jobs:read`.",
       access: "caller",
-      parameters: queryOf(creditsQuerySchema, { owner }),
+      query: queryOf(creditsQuerySchema, { owner }),
       answers: {
         200: {
           description: "The account.",
@@ -87,8 +90,11 @@ export const credits: Resource = {
         },
       },
       problems: [],
-    },
-    {
+      async handler({ credits: store }, { caller, query }) {
+        return reply(await store.account(accountOwner(caller, query.owner), caller.ownerId));
+      },
+    }),
+    defineOperation({
       id: "listCreditTransactions",
       method: "get",
       path: "/v1/credits/transactions",
@@ -96,7 +102,7 @@ export const credits: Resource = {
       description:
         "The newest entry first. One's own, or anybody's with `credits:grant` or `jobs:read`.",
       access: "caller",
-      parameters: queryOf(creditEntriesQuerySchema, {
+      query: queryOf(creditEntriesQuerySchema, {
         owner,
         limit: ["How many at most.", 20],
         cursor: ["The `nextCursor` of the page before."],
@@ -110,8 +116,17 @@ export const credits: Resource = {
         },
       },
       problems: [],
-    },
-    {
+      async handler({ credits: store }, { caller, query }) {
+        const ownerId = accountOwner(caller, query.owner);
+        const page = { limit: query.limit, before: query.cursor };
+        const { entries, next } = await store.entries(ownerId, page, caller.ownerId);
+        return reply({
+          items: [...entries],
+          nextCursor: next === undefined ? null : String(next),
+        } satisfies CreditEntryList);
+      },
+    }),
+    defineOperation({
       id: "grantCredits",
       method: "post",
       path: "/v1/credits/grants",
@@ -121,6 +136,7 @@ export const credits: Resource = {
       parameters: [idempotencyKey],
       body: {
         required: true,
+        maxBytes: SMALL_BODY,
         schema: grantSchema,
         examples: { plan: { ownerId: OWNER, amount: 100, reason: "Monthly plan" } },
       },
@@ -131,6 +147,11 @@ export const credits: Resource = {
         },
       },
       problems: ["idempotency_key_reused"],
-    },
+      async handler({ credits: store }, { req, caller, body }) {
+        const { value: given, text } = await body();
+        const once = onceOf(req, given, text);
+        return reply(await store.grant({ ...given, once }, caller.ownerId), 201);
+      },
+    }),
   ],
 };

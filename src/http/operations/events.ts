@@ -4,11 +4,14 @@ import { deletedSchema } from "../../protocol/event.ts";
 import { jobIdSchema } from "../../protocol/job.ts";
 import { statusPollSchema } from "../../protocol/poll-answer.ts";
 import { MAX_NAMED_JOBS, waitSchema } from "../events/events-request.ts";
-import { streamText } from "./event-text.ts";
-import { CURSOR, EVENTS, eventIdOf, JOB_ID } from "./examples.ts";
-import type { Answer, Operation, Resource } from "./operation.ts";
-import { header, type ParameterText, pathId, queryOf } from "./parameters.ts";
-import { describe } from "./schemas.ts";
+import { jobEvents } from "../events/job-events.ts";
+import { scopeEvents } from "../events/scope-events.ts";
+import { visit } from "../events/visit.ts";
+import { streamText } from "../openapi/event-text.ts";
+import { CURSOR, EVENTS, eventIdOf, JOB_ID } from "../openapi/examples.ts";
+import { header, type ParameterText, parametersOf, pathId } from "../openapi/parameters.ts";
+import { describe } from "../openapi/schemas.ts";
+import { type Answer, defineOperation, type Operation, type Resource } from "../operation.ts";
 
 const [, rendering, enlarging] = EVENTS;
 
@@ -25,7 +28,7 @@ export function resumeParameters(lastId: string) {
     lastId,
   ];
   return [
-    ...queryOf(
+    ...parametersOf(
       z.object({
         lastEventId: z.string().optional(),
         after: z.string().optional(),
@@ -98,7 +101,7 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
     }),
   ],
   operations: [
-    {
+    defineOperation({
       id: "streamJob",
       method: "get",
       path: "/v1/jobs/{id}/events",
@@ -135,8 +138,9 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
         204: NO_CONTENT,
       },
       problems: STREAM_PROBLEMS,
-    },
-    {
+      handler: (parts, call) => visit(jobEvents, parts, call),
+    }),
+    defineOperation({
       id: "streamJobs",
       method: "get",
       path: "/v1/events",
@@ -145,7 +149,7 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
         "The named jobs, those of a batch, or all of the caller's. First the present states (without names, of what has not ended), then live. No committed change is missed; one may repeat after a connection broke, which `jobId` and `version` tell. The stream does not end by itself.",
       access: "stream",
       parameters: [
-        ...queryOf(
+        ...parametersOf(
           z.object({
             jobs: z.array(jobIdSchema).min(1).max(MAX_NAMED_JOBS).optional(),
             batch: jobIdSchema.optional(),
@@ -178,6 +182,7 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
         },
       },
       problems: STREAM_PROBLEMS,
-    },
+      handler: (parts, call) => visit(scopeEvents, parts, call),
+    }),
   ],
 };

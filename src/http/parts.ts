@@ -1,0 +1,50 @@
+import type { Request, Response } from "express";
+import type { BatchStore } from "../db/batches.ts";
+import type { CallbackStore } from "../db/callbacks.ts";
+import type { CreditStore } from "../db/credits.ts";
+import type { FindOwners } from "../db/job-owners.ts";
+import type { JobStore } from "../db/jobs.ts";
+import type { MintStreamToken } from "./auth/stream-token.ts";
+import type { ReadBody } from "./body.ts";
+import type { CallbackLinks } from "./callbacks/callback-token.ts";
+import type { WebhookKey } from "./callbacks/webhook-signature.ts";
+import type { EventsDeps } from "./events/stream-edge.ts";
+import type { StatisticsSource } from "./statistics.ts";
+
+/** Whether this process should be sent requests, and what an operator should know beside it. */
+export type Readiness = { readonly ready: boolean; readonly [detail: string]: unknown };
+
+/** The API for programs, and the same for people. */
+export type Docs = {
+  /** @param url where callers reach this server */
+  describe(url: string): object;
+  sendPage(req: Request, res: Response): void;
+  sendScript(req: Request, res: Response): Promise<void>;
+};
+
+/** What the operations work with. */
+export type HttpParts = {
+  /** Where callers reach this server, without a slash at the end. Unset: links are paths. */
+  readonly publicUrl?: string | undefined;
+  readonly readBody: ReadBody;
+  readonly jobs: JobStore;
+  readonly batches: BatchStore;
+  readonly credits: CreditStore;
+  /** The owners of those jobs that exist. */
+  readonly findOwners: FindOwners;
+  readonly events: EventsDeps;
+  readonly mintStreamToken: MintStreamToken;
+  readonly callbackLink: CallbackLinks;
+  readonly callbacks: {
+    readonly store: CallbackStore;
+    /** What the tokens in the callback URLs are signed with. */
+    readonly key: () => Promise<Buffer>;
+    /** Of providers that sign after Standard Webhooks. */
+    readonly secrets: readonly WebhookKey[];
+  };
+  readonly readiness: () => Readiness;
+  readonly statistics: StatisticsSource;
+  /** The metrics of this process, for Prometheus. */
+  readonly metrics: () => Promise<{ readonly text: string; readonly contentType: string }>;
+  readonly docs: Docs;
+};

@@ -1,0 +1,111 @@
+import express, {
+  type ErrorRequestHandler,
+  type IRoute,
+  type Request,
+  type RequestHandler,
+  type Response,
+  type Router,
+} from "express";
+import { JobcastError } from "../errors.ts";
+import { requireScope } from "./access.ts";
+import { type Caller, callerOf } from "./auth/caller.ts";
+import { parseBodyJson } from "./body.ts";
+import type { Access, Call, Operation, Reply } from "./operation.ts";
+import type { HttpParts } from "./parts.ts";
+import { checkBodyHead } from "./request-head.ts";
+import { parseBody, parseId, parseQuery } from "./validate.ts";
+
+export type ServeOptions = {
+  /** Finds out who calls: by the header or the cookie; of streams, by the URL too. */
+  readonly auth: { readonly api: RequestHandler; readonly streams: RequestHandler };
+  /** What a request for events could not be given, its authentication included. */
+  readonly streamErrors: ErrorRequestHandler;
+};
+
+/** The routes of all operations: each path with its methods, and an answer to every other one. */
+export function serveOperations(
+  operations: readonly Operation[],
+  parts: HttpParts,
+  options: ServeOptions,
+): Router {
+  const router = express.Router();
+  for (const path of new Set(operations.map((operation) => operation.path))) {
+    const ofPath = operations.filter((operation) => operation.path === path);
+    const route = router.route(path.replaceAll(/\{(\w+)\}/g, ":$1"));
+    const allowed = allowedBy(ofPath);
+    route.options((_req, res) => {
+      res.status(204).set("Allow", allowed).end();
+    });
+    for (const operation of ofPath) serve(route, operation, parts, options);
+    route.all((req, res) => {
+      res.set("Allow", allowed);
+      throw new JobcastError("method_not_allowed", `This path does not take ${req.method}.`);
+    });
+  }
+  return router;
+}
+
+function allowedBy(operations: readonly Operation[]): string {
+  const methods = operations.flatMap(({ method }) =>
+    method === "get" ? ["GET", "HEAD"] : [method.toUpperCase()],
+  );
+  return [...methods, "OPTIONS"].join(", ");
+}
+
+function serve(
+  route: IRoute,
+  operation: Operation,
+  parts: HttpParts,
+  { auth, streamErrors }: ServeOptions,
+): void {
+  const { access, method } = operation;
+  const handle: RequestHandler = async (req, res) => {
+    if (typeof access !== "string") requireScope(callerOf(res), ...access);
+    const answer = await operation.handler(parts, createCall(operation, parts, req, res));
+    if (answer) send(res, answer);
+  };
+  if (isOpen(access)) route[method](handle);
+  else if (access === "stream") route[method](neverStore, auth.streams, handle, streamErrors);
+  else route[method](neverStore, auth.api, checkBodyHead, handle);
+}
+
+function isOpen(access: Access): boolean {
+  return access === "open" || access === "provider";
+}
+
+/** Whatever is said here is said to one caller: no cache may say it to the next one. */
+const neverStore: RequestHandler = (_req, res, next) => {
+  res.set("Cache-Control", "no-store").vary("Authorization");
+  next();
+};
+
+function createCall(
+  { query, body }: Operation,
+  { readBody }: HttpParts,
+  req: Request,
+  res: Response,
+): Call {
+  return {
+    req,
+    res,
+    get caller(): Caller {
+      return callerOf(res);
+    },
+    get id(): string {
+      return parseId(req);
+    },
+    query: query && parseQuery(query.schema, req),
+    async body() {
+      if (!body) throw new TypeError("this operation takes no body");
+      const bytes = await readBody(req, res, callerOf(res).ownerId, { maxBytes: body.maxBytes });
+      const json = parseBodyJson(bytes, req.get("content-type"));
+      return { value: parseBody(body.schema, json), text: json.text };
+    },
+  };
+}
+
+/** Sends what is JSON already. */
+function send(res: Response, { json, status = 200, location }: Reply): void {
+  if (location !== undefined) res.location(location);
+  res.status(status).type("json").send(json);
+}
