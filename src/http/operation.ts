@@ -2,8 +2,6 @@ import type { Request, Response } from "express";
 import type { z } from "zod";
 import type { ErrorCode } from "../errors.ts";
 import type { Caller, Scope } from "./auth/caller.ts";
-import type { ParameterDescription, QueryDescription } from "./openapi/parameters.ts";
-import type { SchemaDescription } from "./openapi/schemas.ts";
 import type { HttpParts } from "./parts.ts";
 
 /**
@@ -58,7 +56,7 @@ export type Reply = {
   readonly location?: string;
 };
 
-type Definition<Query extends z.ZodType, Value extends z.ZodType> = {
+type Definition<Query extends z.ZodObject, Value extends z.ZodType> = {
   /** Unique; what a generator of clients calls its function. */
   readonly id: string;
   readonly method: "get" | "post" | "patch";
@@ -69,10 +67,13 @@ type Definition<Query extends z.ZodType, Value extends z.ZodType> = {
   /** Whether it is part of a page, and nothing to call. */
   readonly isHidden?: boolean;
   readonly access: Access;
-  /** Of the path and the head, and what its handler reads of the query by itself. */
-  readonly parameters?: readonly ParameterDescription[];
+  /** What is in the braces of the path. What parameters are for is the `meta` of their schemas. */
+  readonly params?: z.ZodObject;
   /** Parsed before anything else is done. */
-  readonly query?: QueryDescription<Query>;
+  readonly query?: Query;
+  /** What the handler reads of the query by itself. */
+  readonly reads?: z.ZodObject;
+  readonly headers?: z.ZodObject;
   readonly body?: Body<Value>;
   /** By status; what fails is in `problems`. */
   readonly answers: Readonly<Record<number, Answer>>;
@@ -86,10 +87,10 @@ type Definition<Query extends z.ZodType, Value extends z.ZodType> = {
 };
 
 /** One method of one path: what it is, who may call it, and what it does. */
-export type Operation = Definition<z.ZodType, z.ZodType>;
+export type Operation = Definition<z.ZodObject, z.ZodType>;
 
 export function defineOperation<
-  Query extends z.ZodType = z.ZodType,
+  Query extends z.ZodObject = z.ZodObject,
   Value extends z.ZodType = z.ZodType,
 >(definition: Definition<Query, Value>): Operation {
   return definition;
@@ -99,7 +100,6 @@ export function defineOperation<
 export type Resource = {
   readonly name: string;
   readonly description: string;
-  readonly schemas: readonly SchemaDescription[];
   readonly operations: readonly Operation[];
 };
 

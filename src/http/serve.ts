@@ -6,6 +6,7 @@ import express, {
   type Response,
   type Router,
 } from "express";
+import type { z } from "zod";
 import { JobcastError } from "../errors.ts";
 import { requireScope } from "./access.ts";
 import { type Caller, callerOf } from "./auth/caller.ts";
@@ -84,7 +85,7 @@ function createCall(
   { readBody }: HttpParts,
   req: Request,
   res: Response,
-): Call {
+): Call<z.output<z.ZodObject>> {
   return {
     req,
     res,
@@ -94,7 +95,7 @@ function createCall(
     get id(): string {
       return parseId(req);
     },
-    query: query && parseQuery(query.schema, req),
+    query: query ? parseQuery(query, req) : {},
     async body() {
       if (!body) throw new TypeError("this operation takes no body");
       const bytes = await readBody(req, res, callerOf(res).ownerId, { maxBytes: body.maxBytes });

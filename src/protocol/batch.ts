@@ -1,35 +1,56 @@
 import { z } from "zod";
 import { createdJobSchema, createJobSchema } from "./job.ts";
-import { limitSchema } from "./job-list.ts";
 import { textSchema } from "./json.ts";
+import { cursorSchema, limitSchema, nextCursorSchema } from "./page.ts";
 import { statusSchema } from "./status.ts";
 
 /** A group of jobs as it stands; also the data of one `batch` event. Times are ISO 8601 UTC. */
-export const batchSchema = z.object({
-  id: z.uuid(),
-  ownerId: z.string(),
-  title: z.string().nullable(),
-  total: z.int().min(0),
-  completed: z.int().min(0),
-  /** Jobs that ended otherwise: failed, cancelled or timeout. */
-  failed: z.int().min(0),
-  /** The mean of the jobs' progress, where one that ended counts as 100. */
-  progress: z.number().min(0).max(100),
-  /** `pending`, `processing`, and once all have ended: `completed` when any did, else how they ended. */
-  status: statusSchema,
-  /** Whole seconds from the newest version, or null when it would be a guess. */
-  estimatedSecondsRemaining: z.int().min(0).nullable(),
-  version: z.int().min(1),
-  createdAt: z.iso.datetime(),
-  finishedAt: z.iso.datetime().nullable(),
-  /** `["title"]` where a title of more than 8 KiB is left out: in events and lists. */
-  omitted: z.array(z.string()).optional(),
-});
+export const batchSchema = z
+  .object({
+    id: z.uuid().meta({ description: "The batch." }),
+    ownerId: z.string().meta({ description: "Whose batch it is, and whose jobs." }),
+    title: z.string().nullable().meta({ description: "What people call it." }),
+    total: z.int().min(0).meta({ description: "How many jobs it has." }),
+    completed: z.int().min(0).meta({ description: "How many of them completed." }),
+    failed: z
+      .int()
+      .min(0)
+      .meta({ description: "How many ended otherwise: failed, cancelled or timed out." }),
+    progress: z
+      .number()
+      .min(0)
+      .max(100)
+      .meta({ description: "The mean of the jobs' progress, where one that ended counts as 100." }),
+    status: statusSchema.meta({
+      description:
+        "`pending`, `processing`, and when all have ended `completed` if any did, else how they ended.",
+    }),
+    estimatedSecondsRemaining: z
+      .int()
+      .min(0)
+      .nullable()
+      .meta({ description: "From the newest version; null when it would be a guess." }),
+    version: z.int().min(1).meta({ description: "Counts the batch's changes." }),
+    createdAt: z.iso.datetime().meta({ description: "When it was created." }),
+    finishedAt: z.iso
+      .datetime()
+      .nullable()
+      .meta({ description: "When the last of its jobs ended." }),
+    omitted: z.array(z.string()).optional().meta({
+      description: '`["title"]` where a title of more than 8 KiB is left out: in events and lists.',
+    }),
+  })
+  .meta({ description: "A batch as it stands: the data of `batch`." });
 
 export type Batch = z.infer<typeof batchSchema>;
 
 /** That a batch is no more: the last that is told on a stream of it. */
-export const deletedBatchSchema = z.object({ batchId: z.guid(), deleted: z.literal(true) });
+export const deletedBatchSchema = z
+  .object({
+    batchId: z.guid().meta({ description: "The batch that is no more." }),
+    deleted: z.literal(true).meta({ description: "Tells it from a `BatchEvent`." }),
+  })
+  .meta({ description: "The data of `deleted` on a stream of a batch." });
 
 /** A DeletedBatchEvent as JSON. */
 export function deletedBatchJson(batchId: string): string {
@@ -37,9 +58,17 @@ export function deletedBatchJson(batchId: string): string {
 }
 
 /** A batch as it is served. The links are absolute when the server knows its public URL. */
-export const batchResourceSchema = batchSchema.extend({
-  links: z.object({ self: z.string(), events: z.string(), jobs: z.string() }),
-});
+export const batchResourceSchema = batchSchema
+  .extend({
+    links: z
+      .object({
+        self: z.string().meta({ description: "The batch." }),
+        events: z.string().meta({ description: "Its stream." }),
+        jobs: z.string().meta({ description: "Its jobs." }),
+      })
+      .meta({ description: "Where to find it; absolute if the server knows its public URL." }),
+  })
+  .meta({ description: "A batch as it stands." });
 
 export type BatchResource = z.infer<typeof batchResourceSchema>;
 
@@ -48,32 +77,45 @@ const MAX_JOBS = 1_000;
 
 const ownerSchema = textSchema(255).min(1);
 
-/** The body of `POST /v1/batches`. `ownerId`, of the batch and all its jobs, defaults to the caller. */
-export const createBatchSchema = z.strictObject({
-  title: textSchema(1_000_000).nullish(),
-  jobs: z
-    .array(createJobSchema.omit({ ownerId: true, batchId: true }))
-    .min(1)
-    .max(MAX_JOBS),
-  ownerId: ownerSchema.optional(),
-});
+/** The body of `POST /v1/batches`. */
+export const createBatchSchema = z
+  .strictObject({
+    title: textSchema(1_000_000).nullish().meta({ description: "What people call it." }),
+    jobs: z
+      .array(createJobSchema.omit({ ownerId: true, batchId: true }))
+      .min(1)
+      .max(MAX_JOBS)
+      .meta({ description: "Up to 1,000 jobs, which are created together or not at all." }),
+    ownerId: ownerSchema.optional().meta({
+      description: "Whose they all are; another owner needs `jobs:write`. Default: the caller.",
+    }),
+  })
+  .meta({ description: "A batch to be, and its jobs." });
 
 export type CreateBatch = z.infer<typeof createBatchSchema>;
 
-/** The answer to it: the jobs in the order of the request. */
-export const createdBatchSchema = batchResourceSchema.extend({ jobs: z.array(createdJobSchema) });
+/** The answer to it. */
+export const createdBatchSchema = batchResourceSchema
+  .extend({
+    jobs: z.array(createdJobSchema).meta({ description: "Its jobs, in the order of the request." }),
+  })
+  .meta({ description: "A batch for whoever made it." });
 
 /** The query of `GET /v1/batches`. The newest batch comes first. */
 export const listBatchesQuerySchema = z.strictObject({
-  owner: ownerSchema.optional(),
+  owner: ownerSchema.optional().meta({
+    description: "Whose batches; others than one's own need `jobs:read`.",
+    example: "alice",
+  }),
   limit: limitSchema,
-  cursor: z.string().optional(),
+  cursor: cursorSchema,
 });
 
-/** `nextCursor` is the `cursor` of the next page, or null at the end. */
-export const batchListSchema = z.object({
-  items: z.array(batchResourceSchema),
-  nextCursor: z.string().nullable(),
-});
+export const batchListSchema = z
+  .object({
+    items: z.array(batchResourceSchema).meta({ description: "The batches." }),
+    nextCursor: nextCursorSchema,
+  })
+  .meta({ description: "A page of batches, the newest first." });
 
 export type BatchList = z.infer<typeof batchListSchema>;

@@ -84,6 +84,12 @@ export const callbackSchema = z
       });
     }
     return { patch: checked.data ?? {}, resultPath };
+  })
+  .meta({
+    type: "object",
+    additionalProperties: true,
+    description:
+      "An update of the job, in our words (see `UpdateJob`) or in a provider's: `state`, `percent`, `output`, `images` and other common names are understood, `succeeded`, `done`, `error`, `canceled` and other common words for a status too, and also a body as Standard Webhooks recommends it, `{ type, timestamp, data }`. What is not understood is passed over; null says nothing.",
   });
 
 /** Why a delivery changed nothing; none of it is the provider's to mend. */
@@ -103,13 +109,18 @@ export const callbackReasonSchema = z.enum([
 export type CallbackReason = z.infer<typeof callbackReasonSchema>;
 
 /** The answer to a delivery: the job as it stands, and whether the delivery changed it. */
-export const callbackResultSchema = z.object({
-  jobId: z.guid(),
-  status: statusSchema,
-  version: z.int().min(1),
-  applied: z.boolean(),
-  reason: callbackReasonSchema.optional(),
-});
+export const callbackResultSchema = z
+  .object({
+    jobId: z.guid().meta({ description: "The job." }),
+    status: statusSchema.meta({ description: "Where the job stands." }),
+    version: z.int().min(1).meta({ description: "The job's newest version." }),
+    applied: z.boolean().meta({ description: "Whether this delivery changed the job." }),
+    reason: callbackReasonSchema.optional().meta({
+      description:
+        "Why it did not: `duplicate` (this `webhook-id` was taken before), `other_attempt` (the token is of an attempt that is over), `job_ended`, `overtaken` (the job is past this status), `unchanged`.",
+    }),
+  })
+  .meta({ description: "What became of a delivery." });
 
 export type CallbackResult = z.infer<typeof callbackResultSchema>;
 

@@ -2,21 +2,9 @@ import { z } from "zod";
 import { statusEventSchema } from "./event.ts";
 import { jobSchema } from "./job.ts";
 import { textSchema } from "./json.ts";
+import { cursorSchema, integerSchema, limitSchema, nextCursorSchema } from "./page.ts";
 import { statusSchema } from "./status.ts";
 
-const DEFAULT_LIMIT = 50;
-const MAX_LIMIT = 100;
-
-/** A whole number in a query: digits and nothing else. */
-function integerSchema(min: number, max: number) {
-  return z
-    .string()
-    .regex(/^\d+$/, "must be a whole number")
-    .transform(Number)
-    .pipe(z.int().min(min).max(max));
-}
-
-export const limitSchema = integerSchema(1, MAX_LIMIT).default(DEFAULT_LIMIT);
 const nameSchema = textSchema(255).min(1);
 
 /** `status=queued&status=failed` and `status=queued,failed` are the same. */
@@ -48,37 +36,69 @@ const momentSchema = z.union(
  */
 export const listJobsQuerySchema = z
   .strictObject({
-    owner: nameSchema.optional(),
-    status: statusesSchema.optional(),
-    type: nameSchema.optional(),
-    batch: z.guid().optional(),
-    from: momentSchema.optional(),
-    to: momentSchema.optional(),
+    owner: nameSchema.optional().meta({
+      description: "Whose jobs; others than one's own need `jobs:read`.",
+      example: "alice",
+    }),
+    status: statusesSchema.optional().meta({
+      description: "Only those that stand so; several with commas.",
+      example: "pending,processing",
+    }),
+    type: nameSchema.optional().meta({ description: "Only those of this type.", example: "image" }),
+    batch: z.guid().optional().meta({ description: "Only those of this batch." }),
+    from: momentSchema.optional().meta({
+      description: "Only those created at this moment or later; a day begins at midnight UTC.",
+      example: "2026-07-01",
+    }),
+    to: momentSchema.optional().meta({
+      description: "Only those created before this moment.",
+      example: "2126-08-01T00:00:00Z",
+    }),
     limit: limitSchema,
-    offset: integerSchema(0, 2 ** 31 - 1).optional(),
-    cursor: z.string().optional(),
-    omit: omitSchema,
+    offset: integerSchema(0, 2 ** 31 - 1)
+      .optional()
+      .meta({
+        description: "How many to skip; the answer then has a `total`. Not with `cursor`.",
+        example: 0,
+      }),
+    cursor: cursorSchema,
+    omit: omitSchema.meta({
+      description:
+        "Leaves out `params`, `result` or `metadata`; several with commas. Values above 8 KiB are always left out of a list; a job's `omitted` names what it lacks.",
+      example: "params,result",
+    }),
   })
   .refine(({ offset, cursor }) => offset === undefined || cursor === undefined, {
     path: ["cursor"],
     message: "cannot be combined with offset",
   });
 
-/** `nextCursor` is the `cursor` of the next page, or null at the end. */
-export const jobListSchema = z.object({
-  items: z.array(jobSchema),
-  total: z.int().min(0).optional(),
-  nextCursor: z.string().nullable(),
-});
+export const jobListSchema = z
+  .object({
+    items: z.array(jobSchema).meta({ description: "The jobs." }),
+    total: z
+      .int()
+      .min(0)
+      .optional()
+      .meta({ description: "How many jobs match in all; only with `offset`." }),
+    nextCursor: nextCursorSchema,
+  })
+  .meta({ description: "A page of jobs, the newest first." });
 
-/** The query of `GET /v1/jobs/{id}/history`: versions above `after`, ascending. */
+/** The query of `GET /v1/jobs/{id}/history`. */
 export const historyQuerySchema = z.strictObject({
-  after: integerSchema(0, Number.MAX_SAFE_INTEGER).default(0),
+  after: integerSchema(0, Number.MAX_SAFE_INTEGER)
+    .default(0)
+    .meta({ description: "Only versions above this one.", example: 0 }),
   limit: limitSchema,
 });
 
-/** `nextCursor` is the `after` of the next page, or null at the end. */
-export const jobHistorySchema = z.object({
-  items: z.array(statusEventSchema),
-  nextCursor: z.string().nullable(),
-});
+export const jobHistorySchema = z
+  .object({
+    items: z.array(statusEventSchema).meta({ description: "The versions." }),
+    nextCursor: z
+      .string()
+      .nullable()
+      .meta({ description: "The `after` of the next page; null at the end." }),
+  })
+  .meta({ description: "A page of a job's versions, ascending." });

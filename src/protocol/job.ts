@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { countsSchema, statusEventSchema } from "./event.ts";
+import { countsSchema, ERROR_TEXTS, STATE_TEXTS, statusEventSchema } from "./event.ts";
 import { jsonObjectSchema, jsonSchema, textSchema } from "./json.ts";
 import { problemSchema } from "./problem.ts";
 import { type Status, statusSchema } from "./status.ts";
@@ -17,34 +17,74 @@ const nameSchema = textSchema(255).min(1);
 /** Texts that no index holds: only the size of a request bounds them. */
 const freeTextSchema = textSchema(1_000_000);
 
-/** A job as it stands: the data of its newest event, and what does not change from event to event. */
-export const jobSchema = statusEventSchema.extend({
-  /** The same as `jobId`. */
-  id: jobIdSchema,
-  ownerId: z.string(),
-  type: z.string(),
-  title: z.string().nullable(),
-  params: jsonSchema.nullable(),
-  metadata: jsonObjectSchema.nullable(),
-  credits: z.object({ charged: z.int().min(0), refunded: z.int().min(0) }),
-  createdAt: z.iso.datetime(),
-  updatedAt: z.iso.datetime(),
-  startedAt: z.iso.datetime().nullable(),
-  finishedAt: z.iso.datetime().nullable(),
-  timeoutAt: z.iso.datetime().nullable(),
-  /** Absolute when the server knows its public URL, else from the root of its host. */
-  links: z.object({ self: z.string(), events: z.string() }),
+/** What a job is made with, and has for ever. */
+const TEXTS = {
+  type: "What kind of job it is, in the application's own word.",
+  title: "What people call it.",
+  params: "What the worker needs to know, any JSON.",
+  metadata: "What the application wants to find here again.",
+} as const;
+
+const linksSchema = z.object({
+  self: z.string().meta({ description: "The job." }),
+  events: z.string().meta({ description: "Its stream." }),
 });
+
+const LINKS = { description: "Where to find it; absolute if the server knows its public URL." };
+
+export const jobSchema = statusEventSchema
+  .extend({
+    omitted: z.array(z.string()).optional().meta({
+      description:
+        "What is null here although the job has it: in lists values above 8 KiB (1 KiB among more than 100 jobs) and those that `omit` named, else above 4 MiB.",
+    }),
+    id: jobIdSchema.meta({ description: "The same as `jobId`." }),
+    ownerId: z.string().meta({ description: "Whose job it is." }),
+    type: z.string().meta({ description: TEXTS.type }),
+    title: z.string().nullable().meta({ description: TEXTS.title }),
+    params: jsonSchema.nullable().meta({ description: TEXTS.params }),
+    metadata: jsonObjectSchema.nullable().meta({ description: TEXTS.metadata }),
+    credits: z
+      .object({
+        charged: z.int().min(0).meta({ description: "Taken from the owner's account." }),
+        refunded: z.int().min(0).meta({ description: "Given back for attempts that failed." }),
+      })
+      .meta({ description: "What all attempts together have cost." }),
+    createdAt: z.iso.datetime().meta({ description: "When it was created." }),
+    updatedAt: z.iso.datetime().meta({ description: "When it was last changed." }),
+    startedAt: z.iso
+      .datetime()
+      .nullable()
+      .meta({ description: "When the attempt began to be processed." }),
+    finishedAt: z.iso.datetime().nullable().meta({ description: "When it ended." }),
+    timeoutAt: z.iso
+      .datetime()
+      .nullable()
+      .meta({ description: "When the job times out, if it has not ended." }),
+    links: linksSchema.meta(LINKS),
+  })
+  .meta({
+    description:
+      "A job as it stands: its newest event, and what does not change from event to event.",
+  });
 
 export type Job = z.infer<typeof jobSchema>;
 
-/**
- * The answer to whoever made a job or its next attempt: `links.callback` is the URL, with a token
- * for this attempt, that an external provider can report to. Whoever has it can write the job.
- */
-export const createdJobSchema = jobSchema.extend({
-  links: jobSchema.shape.links.extend({ callback: z.string() }),
-});
+export const createdJobSchema = jobSchema
+  .extend({
+    links: linksSchema
+      .extend({
+        callback: z.string().meta({
+          description:
+            "Where a provider may report on this attempt. It has a token in it: whoever has it can write the job.",
+        }),
+      })
+      .meta(LINKS),
+  })
+  .meta({
+    description:
+      "A job for whoever made it, or its next attempt: with the URL for an external provider.",
+  });
 
 export type CreatedJob = z.infer<typeof createdJobSchema>;
 
@@ -65,58 +105,97 @@ export type JobText = {
   readonly json: string;
 };
 
-/** The body of `POST /v1/jobs`. `ownerId` defaults to the caller. */
-export const createJobSchema = z.strictObject({
-  type: nameSchema,
-  title: freeTextSchema.nullish(),
-  params: jsonSchema.nullish(),
-  metadata: jsonObjectSchema.nullish(),
-  batchId: z.guid().nullish(),
-  /** Seconds from the creation until the job times out. Default: never. */
-  timeoutSeconds: z.int().min(1).max(MAX_INTEGER).nullish(),
-  /** Whether any update of the unfinished job sets the deadline anew. */
-  timeoutExtends: z.boolean().optional(),
-  /** Charged with the creation and with each retry, refunded when an attempt fails. */
-  credits: z.int().min(0).max(MAX_INTEGER).optional(),
-  ownerId: nameSchema.optional(),
-});
+/** The body of `POST /v1/jobs`. */
+export const createJobSchema = z
+  .strictObject({
+    type: nameSchema.meta({ description: TEXTS.type }),
+    title: freeTextSchema.nullish().meta({ description: TEXTS.title }),
+    params: jsonSchema.nullish().meta({ description: TEXTS.params }),
+    metadata: jsonObjectSchema.nullish().meta({ description: TEXTS.metadata }),
+    batchId: z
+      .guid()
+      .nullish()
+      .meta({ description: "A batch of the same owner, which the job joins." }),
+    timeoutSeconds: z.int().min(1).max(MAX_INTEGER).nullish().meta({
+      description: "After so many seconds the job ends as `timeout`. Default: never.",
+    }),
+    timeoutExtends: z.boolean().optional().meta({
+      description: "Whether each update of the unfinished job sets the deadline anew.",
+    }),
+    credits: z.int().min(0).max(MAX_INTEGER).optional().meta({
+      description:
+        "Charged with the creation and with each retry; refunded when the attempt fails, times out or is cancelled. Default: 0.",
+    }),
+    ownerId: nameSchema.optional().meta({
+      description: "Whose job it is; another owner needs `jobs:write`. Default: the caller.",
+    }),
+  })
+  .meta({ description: "A job to be." });
 
 export type CreateJob = z.infer<typeof createJobSchema>;
 
-/**
- * The body of `PATCH /v1/jobs/{id}`: what is named changes, null empties, the rest stays. With
- * `attempt` the update is refused unless that attempt is running.
- */
-export const updateJobSchema = z.strictObject({
-  attempt: z.int().min(1).max(MAX_INTEGER).optional(),
-  status: statusSchema.optional(),
-  progress: z.number().min(0).max(100).optional(),
-  stage: freeTextSchema.nullish(),
-  message: freeTextSchema.nullish(),
-  counts: countsSchema.nullish(),
-  result: jsonSchema.nullish(),
-  error: z.strictObject({ code: nameSchema, message: freeTextSchema }).nullish(),
-});
+/** The body of `PATCH /v1/jobs/{id}`. */
+export const updateJobSchema = z
+  .strictObject({
+    attempt: z.int().min(1).max(MAX_INTEGER).optional().meta({
+      description:
+        "Refuse the update unless this attempt is running: for workers that may be late.",
+    }),
+    status: statusSchema.optional().meta({ description: STATE_TEXTS.status }),
+    progress: z.number().min(0).max(100).optional().meta({ description: STATE_TEXTS.progress }),
+    stage: freeTextSchema.nullish().meta({ description: STATE_TEXTS.stage }),
+    message: freeTextSchema.nullish().meta({ description: STATE_TEXTS.message }),
+    counts: countsSchema.nullish().meta({ description: STATE_TEXTS.counts }),
+    result: jsonSchema.nullish().meta({ description: STATE_TEXTS.result }),
+    error: z
+      .strictObject({
+        code: nameSchema.meta({ description: ERROR_TEXTS.code }),
+        message: freeTextSchema.meta({ description: ERROR_TEXTS.message }),
+      })
+      .nullish()
+      .meta({ description: STATE_TEXTS.error }),
+  })
+  .meta({ description: "What is named changes, null empties, the rest stays as it is." });
 
 export type UpdateJob = z.infer<typeof updateJobSchema>;
 
 /** The body of `PATCH /v1/jobs`. An id that is none is one item's problem, not the request's. */
-export const updateJobsSchema = z.strictObject({
-  updates: z
-    .array(updateJobSchema.extend({ id: z.string() }))
-    .min(1)
-    .max(MAX_UPDATES),
-});
+export const updateJobsSchema = z
+  .strictObject({
+    updates: z
+      .array(updateJobSchema.extend({ id: z.string().meta({ description: "The job." }) }))
+      .min(1)
+      .max(MAX_UPDATES)
+      .meta({ description: "The updates. Those of one job are applied in their order." }),
+  })
+  .meta({ description: "Updates of many jobs." });
 
-/** The answer to `PATCH /v1/jobs`: a result for each update, in their order. */
-export const updateResultsSchema = z.object({
-  results: z.array(
-    z.discriminatedUnion("ok", [
-      z.object({ id: z.string(), ok: z.literal(true), job: jobSchema }),
-      z.object({ id: z.string(), ok: z.literal(false), problem: problemSchema }),
-    ]),
-  ),
-});
+/** The answer to `PATCH /v1/jobs`. */
+export const updateResultsSchema = z
+  .object({
+    results: z
+      .array(
+        z.discriminatedUnion("ok", [
+          z.object({
+            id: z.string().meta({ description: "As the update has it." }),
+            ok: z.literal(true).meta({ description: "The update was applied." }),
+            job: jobSchema,
+          }),
+          z.object({
+            id: z.string().meta({ description: "As the update has it." }),
+            ok: z.literal(false).meta({ description: "It was not." }),
+            problem: problemSchema,
+          }),
+        ]),
+      )
+      .meta({ description: "In the order of the updates." }),
+  })
+  .meta({ description: "What became of each update." });
 
-/** The optional body of `POST /v1/jobs/{id}/cancel` and `/retry`: what the job's message becomes. */
-export const jobActionSchema = z.strictObject({ message: freeTextSchema.optional() }).prefault({});
+/** The optional body of `POST /v1/jobs/{id}/cancel` and `/retry`. */
+export const jobActionSchema = z
+  .strictObject({
+    message: freeTextSchema.optional().meta({ description: "What the job's message becomes." }),
+  })
+  .prefault({})
+  .meta({ description: "What to say of it; may be left out." });

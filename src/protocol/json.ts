@@ -55,7 +55,8 @@ export const jsonObjectSchema = z
     (value) => typeof value === "object" && value !== null && !Array.isArray(value),
     "must be an object",
   )
-  .superRefine(checkStorable);
+  .superRefine(checkStorable)
+  .meta({ type: "object", additionalProperties: true });
 
 /** Text of 0 to `max` characters that PostgreSQL can hold. */
 export function textSchema(max: number) {

@@ -2,20 +2,25 @@ import { z } from "zod";
 import { batchSchema } from "./batch.ts";
 import { deletedSchema, statusEventSchema } from "./event.ts";
 
-function pollAnswerSchema<Event extends z.ZodType>(event: Event) {
+function pollAnswerSchema<Event extends z.ZodType>(event: Event, description: string) {
   return z.object({
-    events: z.array(event),
-    /** The next poll's `after`; the same cursor as an event's id on the stream. */
-    cursor: z.string(),
-    /** Nothing follows: poll no more. */
-    done: z.boolean(),
-    /** `after` meant nothing here: the events are the present state, to start over from. */
-    reset: z.literal(true).optional(),
+    events: z.array(event).meta({ description }),
+    // The same as an event's id on the stream.
+    cursor: z.string().meta({ description: "The `after` of the next poll." }),
+    done: z.boolean().meta({ description: "Nothing follows: poll no more." }),
+    reset: z.literal(true).optional().meta({
+      description:
+        "`after` meant nothing here: the events are the present state, to start over from.",
+    }),
   });
 }
 
-/** The answer to a long poll of one job, or of many. */
-export const statusPollSchema = pollAnswerSchema(z.union([statusEventSchema, deletedSchema]));
+export const statusPollSchema = pollAnswerSchema(
+  z.union([statusEventSchema, deletedSchema]),
+  "What is new; none when the time was up.",
+).meta({ description: "The answer to a long poll for one job, or for many." });
 
-/** The answer to a long poll of a batch: its newest state, or nothing. */
-export const batchPollSchema = pollAnswerSchema(batchSchema);
+export const batchPollSchema = pollAnswerSchema(
+  batchSchema,
+  "The newest state, or nothing when the time was up.",
+).meta({ description: "The answer to a long poll for a batch." });

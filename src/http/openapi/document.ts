@@ -1,110 +1,125 @@
-import {
-  OpenAPIRegistry,
-  OpenApiGeneratorV31,
-  type ResponseConfig,
-  type RouteConfig,
-} from "@asteasolutions/zod-to-openapi";
 import { ERROR_CODES } from "../../errors.ts";
-import type { Answer, Content, Examples, Operation, Resource } from "../operation.ts";
+import type { Answer, Content, Operation, Resource } from "../operation.ts";
 import { INTRODUCTION } from "./introduction.ts";
-import {
-  answerName,
-  byStatus,
-  codesOf,
-  problem,
-  problemAnswer,
-  problemExample,
-} from "./problems.ts";
-import { describeFields, nameSchemas } from "./schemas.ts";
-import { SECURITY_SCHEMES, scopeText, securityOf } from "./security.ts";
+import { type JsonSchema, namedSchemas, toJsonSchema } from "./json-schemas.ts";
+import { type Parameter, parametersOf } from "./parameters.ts";
+import { answerName, byStatus, codesOf, problemAnswer, problemExample } from "./problems.ts";
+import { type Requirement, SECURITY_SCHEMES, scopeText, securityOf } from "./security.ts";
 
-export type ApiDescription = ReturnType<OpenApiGeneratorV31["generateDocument"]>;
+type Media = { readonly schema: JsonSchema; readonly examples: object };
+type Response = {
+  readonly description: string;
+  readonly headers?: object;
+  readonly content?: Readonly<Record<string, Media>>;
+};
+
+type OperationObject = {
+  readonly operationId: string;
+  readonly tags: readonly string[];
+  readonly summary: string;
+  readonly description: string;
+  readonly security: readonly Requirement[];
+  readonly parameters?: readonly Parameter[];
+  readonly requestBody?: { readonly required: boolean; readonly content: object };
+  readonly responses: Readonly<Record<string, Response | { readonly $ref: string }>>;
+};
+
+/** An OpenAPI document, as far as we write one. */
+export type ApiDescription = {
+  readonly openapi: "3.1.0";
+  readonly info: object;
+  readonly tags: readonly object[];
+  readonly paths: Readonly<Record<string, Readonly<Record<string, OperationObject>>>>;
+  readonly components: object;
+};
 
 /**
  * The whole API as OpenAPI 3.1, made from the operations that are served, with the schemas that
  * requests are parsed with.
+ * @see https://spec.openapis.org/oas/v3.1.0
  */
 export function createDescription(resources: readonly Resource[]): ApiDescription {
-  const schemas = [problem, ...resources.flatMap((resource) => resource.schemas)];
-  nameSchemas(schemas);
-  const registry = new OpenAPIRegistry();
-  for (const [name, scheme] of Object.entries(SECURITY_SCHEMES)) {
-    registry.registerComponent("securitySchemes", name, scheme);
-  }
-  for (const code of ERROR_CODES)
-    registry.registerComponent("examples", code, problemExample(code));
-  for (const { name, operations } of resources) {
+  const shown = resources.map(({ name, operations }) => ({
+    tag: name,
+    operations: operations.filter(({ isHidden }) => !isHidden),
+  }));
+  const paths: Record<string, Record<string, OperationObject>> = {};
+  for (const { tag, operations } of shown) {
     for (const operation of operations) {
-      if (!operation.isHidden) registry.registerPath(toRoute(registry, name, operation));
+      paths[operation.path] = {
+        ...paths[operation.path],
+        [operation.method]: toObject(tag, operation),
+      };
     }
   }
-  const named = schemas.map(({ schema }) => ({ type: "schema" as const, schema }));
-  const description = new OpenApiGeneratorV31([...named, ...registry.definitions], {
-    sortComponents: "alphabetically",
-  }).generateDocument({
+  const all = shown.flatMap(({ operations }) => operations);
+  return {
     openapi: "3.1.0",
-    info: { title: "jobcast", version: "1", description: INTRODUCTION },
-    tags: resources.map(({ name, description: text }) => ({ name, description: text })),
-  });
-  describeFields(description.components?.schemas ?? {}, schemas);
-  return description;
+    info: {
+      title: "jobcast",
+      version: "1",
+      description: INTRODUCTION,
+      license: { name: "MIT", identifier: "MIT" },
+    },
+    tags: resources.map(({ name, description }) => ({ name, description })),
+    paths,
+    components: {
+      schemas: namedSchemas(),
+      responses: Object.fromEntries(
+        all
+          .flatMap((operation) => [...byStatus(codesOf(operation)).values()])
+          .map((codes) => [answerName(codes), problemAnswer(codes)]),
+      ),
+      examples: Object.fromEntries(ERROR_CODES.map((code) => [code, problemExample(code)])),
+      securitySchemes: SECURITY_SCHEMES,
+    },
+  };
 }
 
-function toRoute(registry: OpenAPIRegistry, tag: string, operation: Operation): RouteConfig {
-  const { id, method, path, summary, access, query, body, answers } = operation;
-  const parameters = [...(operation.parameters ?? []), ...(query?.parameters ?? [])];
+function toObject(tag: string, operation: Operation): OperationObject {
+  const { id, summary, description, access, body, answers } = operation;
+  const parameters = parametersOf(operation);
   return {
-    method,
-    path,
     operationId: id,
     tags: [tag],
     summary,
-    description: operation.description + scopeText(access),
+    description: description + scopeText(access),
     security: securityOf(access),
     ...(parameters.length > 0 && { parameters }),
     ...(body && {
-      request: {
-        body: { required: body.required, content: { "application/json": toContent(body) } },
-      },
+      requestBody: { required: body.required, content: { "application/json": toMedia(body) } },
     }),
     responses: {
       ...Object.fromEntries(
         Object.entries(answers).map(([status, answer]) => [status, toResponse(answer)]),
       ),
-      ...toProblemResponses(registry, operation),
+      ...Object.fromEntries(
+        [...byStatus(codesOf(operation))].map(([status, codes]) => [
+          status,
+          { $ref: `#/components/responses/${answerName(codes)}` },
+        ]),
+      ),
     },
   };
 }
 
-function toResponse({ description, content = {}, headers }: Answer): ResponseConfig {
-  const contents = Object.entries(content).map(([type, each]) => [type, toContent(each)]);
+function toResponse({ description, content, headers }: Answer): Response {
   return {
     description,
-    ...(contents.length > 0 && { content: Object.fromEntries(contents) }),
     ...(headers && {
-      headers: Object.fromEntries(
-        Object.entries(headers).map(([name, each]) => [
-          name,
-          { ...each, schema: { type: "string" } },
-        ]),
-      ),
+      headers: mapValues(headers, (header) => ({ ...header, schema: { type: "string" } })),
     }),
+    ...(content && { content: mapValues(content, toMedia) }),
   };
 }
 
-function toContent({ schema, examples }: Content) {
-  return { schema, examples: toExamples(examples) };
+function toMedia({ schema, examples }: Content): Media {
+  return { schema: toJsonSchema(schema), examples: mapValues(examples, (value) => ({ value })) };
 }
 
-function toExamples(examples: Examples) {
-  return Object.fromEntries(Object.entries(examples).map(([name, value]) => [name, { value }]));
-}
-
-function toProblemResponses(registry: OpenAPIRegistry, operation: Operation) {
-  const responses: Record<string, { $ref: string }> = {};
-  for (const [status, codes] of byStatus(codesOf(operation))) {
-    const name = answerName(codes);
-    responses[status] = registry.registerComponent("responses", name, problemAnswer(codes)).ref;
-  }
-  return responses;
+function mapValues<Value, Mapped>(
+  members: Readonly<Record<string, Value>>,
+  map: (value: Value) => Mapped,
+): Record<string, Mapped> {
+  return Object.fromEntries(Object.entries(members).map(([name, value]) => [name, map(value)]));
 }

@@ -1,72 +1,44 @@
 import { z } from "zod";
+import type { Operation } from "../operation.ts";
+import type { JsonSchema } from "./json-schemas.ts";
 
-export type ParameterDescription = {
+/** A parameter of a request, as OpenAPI writes it. */
+export type Parameter = {
   readonly name: string;
-  readonly in: "path" | "query" | "header";
+  readonly in: Place;
   readonly required: boolean;
   readonly description: string;
-  readonly schema: Readonly<Record<string, unknown>>;
+  readonly schema: JsonSchema;
   readonly example?: unknown;
   readonly style?: "form";
   readonly explode?: boolean;
 };
 
-/** What a parameter is for, and a value to try it with. */
-export type ParameterText = readonly [description: string, example?: string | number];
+type Place = "path" | "query" | "header";
 
-/** The id in a path. */
-export function pathId(name: string, description: string, example: string): ParameterDescription {
-  return { name, in: "path", required: true, description, schema: toSchema(z.guid()), example };
+/** The parameters of an operation: what its schemas are given as `meta` is what they are told by. */
+export function parametersOf({ params, query, headers, reads }: Operation): Parameter[] {
+  return [
+    ...parametersIn("path", params),
+    ...parametersIn("query", reads),
+    ...parametersIn("query", query),
+    ...parametersIn("header", headers),
+  ];
 }
 
-/** What a query is parsed with, and what its parameters are for. */
-export type QueryDescription<Schema extends z.ZodType = z.ZodType> = {
-  readonly schema: Schema;
-  readonly parameters: readonly ParameterDescription[];
-};
-
-/** A query, by the schema that it is parsed with; no parameter of it may lack its text. */
-export function queryOf<Shape extends z.core.$ZodShape, Config extends z.core.$ZodObjectConfig>(
-  schema: z.ZodObject<Shape, Config>,
-  texts: Readonly<Record<keyof Shape & string, ParameterText>>,
-): QueryDescription<z.ZodObject<Shape, Config>> {
-  return { schema, parameters: parametersOf(schema, texts) };
+function parametersIn(place: Place, schema: z.ZodObject | undefined): Parameter[] {
+  return Object.entries(schema?.shape ?? {}).map(([name, each]) =>
+    toParameter(place, name, each as z.ZodType),
+  );
 }
 
-/** The parameters of a query that its handler reads by itself. */
-export function parametersOf<Shape extends z.core.$ZodShape>(
-  { shape }: z.ZodObject<Shape>,
-  texts: Readonly<Record<keyof Shape & string, ParameterText>>,
-): ParameterDescription[] {
-  return Object.entries<ParameterText>(texts).map(([name, text]) => {
-    const schema = shape[name];
-    if (!schema) throw new TypeError(`the query has no parameter ${name}`);
-    return toParameter("query", name, schema, text);
-  });
-}
-
-/** An Idempotency-Key, for the operations that take one. */
-export const idempotencyKey = header("Idempotency-Key", z.string().min(1).max(255).optional(), [
-  "1 to 255 visible ASCII characters, best a UUID. The same request with the same key is answered as the first one was, and does nothing again; keys belong to the owner.",
-  "8e03978e-40d5-43e8-bc93-6894a57f9324",
-]);
-
-export function header(name: string, schema: z.ZodType, text: ParameterText): ParameterDescription {
-  return toParameter("header", name, schema, text);
-}
-
-function toParameter(
-  place: "query" | "header",
-  name: string,
-  zod: z.core.$ZodType,
-  [description, example]: ParameterText,
-): ParameterDescription {
-  const schema = toSchema(zod);
+function toParameter(place: Place, name: string, zod: z.ZodType): Parameter {
+  const { description = "", example, ...schema } = toSchema(zod);
   return {
     name,
     in: place,
-    required: !z.safeParse(zod, undefined).success,
-    description,
+    required: place === "path" || !zod.safeParse(undefined).success,
+    description: String(description),
     schema,
     ...(example !== undefined && { example }),
     // One parameter with commas, which every query of ours takes, instead of one for each item.
@@ -78,21 +50,21 @@ function toParameter(
  * What a parameter means and not the text that carries it: an integer from 1 to 100, and not a
  * string of digits. Where that is no JSON, such as a moment, it is the text after all.
  */
-function toSchema(zod: z.core.$ZodType): Record<string, unknown> {
-  const { $schema: _, ...schema } = convert(zod);
-  return withoutFormatPatterns(schema);
+function toSchema(zod: z.ZodType): JsonSchema {
+  return withoutFormatPatterns(convert(zod));
 }
 
-function convert(zod: z.core.$ZodType): Record<string, unknown> {
+function convert(zod: z.ZodType): JsonSchema {
   try {
-    return z.toJSONSchema(zod, { io: "output" });
+    return z.toJSONSchema(zod, { io: "output" }) as JsonSchema;
   } catch {
-    return z.toJSONSchema(zod, { io: "input" }); // a transformation, which JSON Schema cannot say
+    // A transformation, which JSON Schema cannot say.
+    return z.toJSONSchema(zod, { io: "input" }) as JsonSchema;
   }
 }
 
 /** The pattern of a date or a UUID is a screen of regular expression that `format` says better. */
-function withoutFormatPatterns(schema: Record<string, unknown>): Record<string, unknown> {
+function withoutFormatPatterns({ $schema: _, ...schema }: JsonSchema): JsonSchema {
   const { pattern, ...rest } = schema;
   const kept = "format" in schema || pattern === undefined ? rest : schema;
   return Object.fromEntries(
@@ -100,12 +72,7 @@ function withoutFormatPatterns(schema: Record<string, unknown>): Record<string, 
   );
 }
 
-function mapNested(
-  value: unknown,
-  map: (schema: Record<string, unknown>) => Record<string, unknown>,
-): unknown {
+function mapNested(value: unknown, map: (schema: JsonSchema) => JsonSchema): unknown {
   if (Array.isArray(value)) return value.map((each) => mapNested(each, map));
-  return typeof value === "object" && value !== null
-    ? map(value as Record<string, unknown>)
-    : value;
+  return typeof value === "object" && value !== null ? map(value as JsonSchema) : value;
 }

@@ -2,28 +2,12 @@ import { type ErrorCode, JobcastError } from "../../errors.ts";
 import { problemSchema } from "../../protocol/problem.ts";
 import type { Operation } from "../operation.ts";
 import { PROBLEM_STATUS, RETRY_AFTER, toProblem } from "../problem.ts";
+import { toJsonSchema } from "./json-schemas.ts";
 import { PROBLEM_TEXTS } from "./problem-texts.ts";
-import { describe } from "./schemas.ts";
-
-export const problem = describe(
-  "Problem",
-  problemSchema,
-  "What every failed request is answered with (RFC 9457). A program should look at `code` alone; further members depend on it, such as `job`, the present state of a job that cannot take an update.",
-  {
-    type: "`about:blank`: the title says what the HTTP status says, the code says the rest.",
-    title: "The name of the HTTP status.",
-    status: "The HTTP status.",
-    detail: "What is wrong, in a sentence for people. It may change.",
-    code: "What is wrong, for programs. It never changes.",
-    fields: "With `invalid_request`: what is wrong with which field.",
-    "fields.path": "Where it is: `body.jobs.0.type`, `query.limit`.",
-    "fields.message": "What is wrong with it.",
-  },
-);
 
 /** Every code that an operation may answer with, those included that nobody has to list. */
 export function codesOf(operation: Operation): ErrorCode[] {
-  const { access, body, query, parameters = [], problems, method } = operation;
+  const { access, body, query, reads, headers, problems, method } = operation;
   const codes: ErrorCode[] = [...problems];
   if (access !== "open") codes.push("unauthenticated", "database_unavailable", "internal");
   if (access !== "open" && access !== "provider") codes.push("keys_unavailable");
@@ -33,8 +17,7 @@ export function codesOf(operation: Operation): ErrorCode[] {
   if (access === "caller" || Array.isArray(access)) codes.push("insufficient_scope");
   if (body) codes.push("invalid_json", "payload_too_large");
   if (body && access !== "provider") codes.push("unsupported_media_type");
-  if (body || query || parameters.some(({ in: place }) => place !== "path"))
-    codes.push("invalid_request");
+  if (body || query || reads || headers) codes.push("invalid_request");
   return [...new Set(codes)];
 }
 
@@ -60,7 +43,7 @@ export function problemAnswer(codes: readonly ErrorCode[]) {
     ...(codes.some((code) => RETRY_AFTER[code]) && { headers: RETRY_AFTER_HEADER }),
     content: {
       "application/problem+json": {
-        schema: { $ref: `#/components/schemas/${problem.name}` },
+        schema: toJsonSchema(problemSchema),
         examples: Object.fromEntries(
           codes.map((code) => [code, { $ref: `#/components/examples/${code}` }]),
         ),

@@ -1,6 +1,7 @@
 import type { Access } from "../operation.ts";
 
-type Requirement = Record<string, string[]>;
+/** A scheme, and the scopes that it needs. */
+export type Requirement = Readonly<Record<string, readonly string[]>>;
 
 export const SECURITY_SCHEMES = {
   bearer: {

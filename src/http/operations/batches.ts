@@ -7,11 +7,9 @@ import {
   type BatchResource,
   batchListSchema,
   batchResourceSchema,
-  batchSchema,
   type CreateBatch,
   createBatchSchema,
   createdBatchSchema,
-  deletedBatchSchema,
   listBatchesQuerySchema,
 } from "../../protocol/batch.ts";
 import { jobActionSchema } from "../../protocol/job.ts";
@@ -25,47 +23,10 @@ import { onceOf } from "../idempotency-key.ts";
 import { formatJobCursor, parseJobCursor } from "../job-cursor.ts";
 import { jsonArray, withCallback } from "../job-links.ts";
 import { streamText } from "../openapi/event-text.ts";
-import {
-  BATCH,
-  BATCH_EVENT,
-  BATCH_ID,
-  eventIdOf,
-  MESH_JOBS,
-  MESHES,
-  OWNER,
-} from "../openapi/examples.ts";
-import { BATCH_JOB_FIELDS } from "../openapi/job-schemas.ts";
-import { idempotencyKey, pathId, queryOf } from "../openapi/parameters.ts";
-import { describe } from "../openapi/schemas.ts";
+import { BATCH, BATCH_EVENT, BATCH_ID, eventIdOf, MESH_JOBS, MESHES } from "../openapi/examples.ts";
 import { defineOperation, json, type Resource, reply } from "../operation.ts";
-import { NO_CONTENT, resumeParameters, STREAM_PROBLEMS } from "./events.ts";
-
-const FIELDS = {
-  id: "The batch.",
-  ownerId: "Whose batch it is, and whose jobs.",
-  title: "What people call it.",
-  total: "How many jobs it has.",
-  completed: "How many of them completed.",
-  failed: "How many ended otherwise: failed, cancelled or timed out.",
-  progress: "The mean of the jobs' progress, where one that ended counts as 100.",
-  status:
-    "`pending`, `processing`, and when all have ended `completed` if any did, else how they ended.",
-  estimatedSecondsRemaining: "From the newest version; null when it would be a guess.",
-  version: "Counts the batch's changes.",
-  createdAt: "When it was created.",
-  finishedAt: "When the last of its jobs ended.",
-  omitted: '`["title"]` where a title of more than 8 KiB is left out: in events and lists.',
-} as const;
-
-const RESOURCE = {
-  ...FIELDS,
-  links: "Where to find it; absolute if the server knows its public URL.",
-  "links.self": "The batch.",
-  "links.events": "Its stream.",
-  "links.jobs": "Its jobs.",
-} as const;
-
-const batchId = pathId("id", "The batch.", BATCH_ID);
+import { NO_CONTENT, STREAM_PROBLEMS } from "./events.ts";
+import { batchPath, idempotentHead, resumeHead, resumeQuery } from "./parameters.ts";
 
 const cancelled = {
   ...BATCH,
@@ -79,34 +40,6 @@ const cancelled = {
 export const batches: Resource = {
   name: "Batches",
   description: "Groups of jobs that are made, watched and cancelled together.",
-  schemas: [
-    describe("BatchEvent", batchSchema, "A batch as it stands: the data of `batch`.", FIELDS),
-    describe("DeletedBatch", deletedBatchSchema, "The data of `deleted` on a stream of a batch.", {
-      batchId: "The batch that is no more.",
-      deleted: "Tells it from a `BatchEvent`.",
-    }),
-    describe("Batch", batchResourceSchema, "A batch as it stands.", RESOURCE),
-    describe("CreatedBatch", createdBatchSchema, "A batch for whoever made it.", {
-      ...RESOURCE,
-      jobs: "Its jobs, in the order of the request.",
-    }),
-    describe("CreateBatch", createBatchSchema, "A batch to be, and its jobs.", {
-      title: "What people call it.",
-      jobs: "Up to 1,000 jobs, which are created together or not at all.",
-      ownerId: "Whose they all are; another owner needs `jobs:write`. Default: the caller.",
-      ...BATCH_JOB_FIELDS,
-    }),
-    describe("BatchList", batchListSchema, "A page of batches, the newest first.", {
-      items: "The batches.",
-      nextCursor: "The `cursor` of the next page; null at the end.",
-    }),
-    describe("BatchPoll", batchPollSchema, "The answer to a long poll for a batch.", {
-      events: "The newest state, or nothing when the time was up.",
-      cursor: "The `after` of the next poll.",
-      done: "Nothing follows: poll no more.",
-      reset: "`after` meant nothing here: the event is the present state.",
-    }),
-  ],
   operations: [
     defineOperation({
       id: "createBatch",
@@ -115,7 +48,7 @@ export const batches: Resource = {
       summary: "Create a batch",
       description: "Creates the batch with its jobs, and charges all their credits, or nothing.",
       access: ["jobs:create", "jobs:write"],
-      parameters: [idempotencyKey],
+      headers: idempotentHead,
       body: { required: true, schema: createBatchSchema, examples: { meshes: MESHES } },
       answers: {
         201: {
@@ -145,11 +78,7 @@ export const batches: Resource = {
       summary: "List batches",
       description: "The newest first. The caller's own, or any with `jobs:read` or `jobs:write`.",
       access: "caller",
-      query: queryOf(listBatchesQuerySchema, {
-        owner: ["Whose batches; others than one's own need `jobs:read`.", OWNER],
-        limit: ["How many at most.", 20],
-        cursor: ["The `nextCursor` of the page before."],
-      }),
+      query: listBatchesQuerySchema,
       answers: {
         200: {
           description: "A page of batches.",
@@ -174,7 +103,7 @@ export const batches: Resource = {
       summary: "Read a batch",
       description: "One's own, or any with `jobs:read` or `jobs:write`.",
       access: "caller",
-      parameters: [batchId],
+      params: batchPath(BATCH_ID),
       answers: {
         200: { description: "The batch.", content: json(batchResourceSchema, { batch: BATCH }) },
       },
@@ -192,7 +121,9 @@ export const batches: Resource = {
       description:
         "The newest state whenever one of the jobs changed. States that come faster than they are read are skipped. When all jobs have ended, so does the stream.",
       access: "stream",
-      parameters: [batchId, ...resumeParameters(eventIdOf(2))],
+      params: batchPath(BATCH_ID),
+      reads: resumeQuery(eventIdOf(2)),
+      headers: resumeHead(eventIdOf(2)),
       answers: {
         200: {
           description: "States of the batch, as a stream or as the answer to a poll.",
@@ -222,7 +153,7 @@ export const batches: Resource = {
       description:
         "Cancels those of its jobs that have not ended. By its owner, or with `jobs:write`.",
       access: "caller",
-      parameters: [batchId],
+      params: batchPath(BATCH_ID),
       body: {
         required: false,
         maxBytes: SMALL_BODY,

@@ -11,9 +11,8 @@ import { accountOwner } from "../access.ts";
 import { SMALL_BODY } from "../body.ts";
 import { onceOf } from "../idempotency-key.ts";
 import { JOB_ID, OWNER } from "../openapi/examples.ts";
-import { idempotencyKey, queryOf } from "../openapi/parameters.ts";
-import { describe } from "../openapi/schemas.ts";
 import { defineOperation, json, type Resource, reply } from "../operation.ts";
+import { idempotentHead } from "./parameters.ts";
 
 const grant = {
   id: "01984f2d-c0de-7a11-9e40-7b52f6d3a8c1",
@@ -39,41 +38,10 @@ const charge = {
   reason: null,
 };
 
-const owner = [
-  "Whose account; others than one's own need `credits:grant` or `jobs:read`.",
-  OWNER,
-] as const;
-
 export const credits: Resource = {
   name: "Credits",
   description:
     "What owners have to spend. A job is charged when it is created and for each retry, and refunded once for each attempt that failed, timed out or was cancelled. The ledger is append-only and its sum is the balance.",
-  schemas: [
-    describe("CreditAccount", creditAccountSchema, "What an owner has to spend.", {
-      ownerId: "Whose account it is.",
-      balance: "Never below 0; 0 for an owner that never had any.",
-    }),
-    describe("CreditEntry", creditEntrySchema, "A line of an owner's ledger.", {
-      id: "The entry.",
-      ownerId: "Whose ledger it is in.",
-      jobId: "The job that was charged or refunded; null for a grant.",
-      attempt: "The attempt that was charged or refunded; null for a grant.",
-      kind: "What happened.",
-      amount: "What was added; negative for a charge.",
-      balanceAfter: "The balance from then on.",
-      createdAt: "When it happened.",
-      reason: "What whoever granted it said of it.",
-    }),
-    describe("CreditEntryList", creditEntryListSchema, "A page of a ledger, the newest first.", {
-      items: "The entries.",
-      nextCursor: "The `cursor` of the next page; null at the end.",
-    }),
-    describe("Grant", grantSchema, "Credits to give.", {
-      ownerId: "To whom.",
-      amount: "How many.",
-      reason: "What for; the ledger keeps it.",
-    }),
-  ],
   operations: [
     defineOperation({
       id: "getCredits",
@@ -82,7 +50,7 @@ export const credits: Resource = {
       summary: "Read a balance",
       description: "One's own, or anybody's with `credits:grant` or `jobs:read`.",
       access: "caller",
-      query: queryOf(creditsQuerySchema, { owner }),
+      query: creditsQuerySchema,
       answers: {
         200: {
           description: "The account.",
@@ -102,11 +70,7 @@ export const credits: Resource = {
       description:
         "The newest entry first. One's own, or anybody's with `credits:grant` or `jobs:read`.",
       access: "caller",
-      query: queryOf(creditEntriesQuerySchema, {
-        owner,
-        limit: ["How many at most.", 20],
-        cursor: ["The `nextCursor` of the page before."],
-      }),
+      query: creditEntriesQuerySchema,
       answers: {
         200: {
           description: "A page of the ledger.",
@@ -133,7 +97,7 @@ export const credits: Resource = {
       summary: "Grant credits",
       description: "Adds to an owner's account.",
       access: ["credits:grant"],
-      parameters: [idempotencyKey],
+      headers: idempotentHead,
       body: {
         required: true,
         maxBytes: SMALL_BODY,

@@ -1,17 +1,14 @@
 import { z } from "zod";
-import { closeSchema, pingSchema, readySchema, resetSchema } from "../../protocol/control-event.ts";
-import { deletedSchema } from "../../protocol/event.ts";
 import { jobIdSchema } from "../../protocol/job.ts";
 import { statusPollSchema } from "../../protocol/poll-answer.ts";
-import { MAX_NAMED_JOBS, waitSchema } from "../events/events-request.ts";
+import { MAX_NAMED_JOBS } from "../events/events-request.ts";
 import { jobEvents } from "../events/job-events.ts";
 import { scopeEvents } from "../events/scope-events.ts";
 import { visit } from "../events/visit.ts";
 import { streamText } from "../openapi/event-text.ts";
 import { CURSOR, EVENTS, eventIdOf, JOB_ID } from "../openapi/examples.ts";
-import { header, type ParameterText, parametersOf, pathId } from "../openapi/parameters.ts";
-import { describe } from "../openapi/schemas.ts";
 import { type Answer, defineOperation, type Operation, type Resource } from "../operation.ts";
+import { jobPath, resumeHead, resumeQuery } from "./parameters.ts";
 
 const [, rendering, enlarging] = EVENTS;
 
@@ -20,35 +17,6 @@ const pingAfter = (id: string) => ({
   id,
   data: { at: "2026-07-28T09:30:27.412Z" },
 });
-
-/** The parameters of whatever streams: where to go on, and how long a poll waits. */
-export function resumeParameters(lastId: string) {
-  const lastEventId: ParameterText = [
-    "The last id that was seen: go on after it. The header wins, since a browser repeats a stale URL.",
-    lastId,
-  ];
-  return [
-    ...parametersOf(
-      z.object({
-        lastEventId: z.string().optional(),
-        after: z.string().optional(),
-        wait: waitSchema,
-      }),
-      {
-        lastEventId,
-        after: [
-          "The same, in the words of long polling: the `cursor` of the answer before.",
-          lastId,
-        ],
-        wait: ["Long polling only: seconds to wait when there is nothing yet.", 0],
-      },
-    ),
-    header("Last-Event-ID", z.string().optional(), [
-      "The last id that was seen. `EventSource` sends it by itself when it reconnects.",
-      lastId,
-    ]),
-  ];
-}
 
 /** What every stream may answer with, beside its events. */
 export const NO_CONTENT: Answer = {
@@ -78,28 +46,6 @@ export const events: Resource = {
 | \`close\` | the last again | \`Close\` | the server ends the stream before its job has ended |
 
 Listen with \`addEventListener("status", ...)\`: named events do not reach \`onmessage\`. A client that leaves too much unread is cut and resumes by its last id. A stream ends when the token that opened it expires.`,
-  schemas: [
-    describe("Ping", pingSchema, "The data of `ping`, the heartbeat.", { at: "When it was sent." }),
-    describe("Close", closeSchema, "The data of `close`, the last event of such a stream.", {
-      reason: "Why the server ends the stream.",
-      retryMs: "Milliseconds to wait before coming back; jittered, and sent as `retry:` too.",
-    }),
-    describe("Reset", resetSchema, "The data of `reset` over many jobs; their states follow.", {
-      reason: "Why the client has to start over.",
-    }),
-    describe("Deleted", deletedSchema, "The data of `deleted`; among the events of a poll, too.", {
-      jobId: "The job that is no more.",
-      version: "The one after the last that it had.",
-      deleted: "Tells it from a `StatusEvent`.",
-    }),
-    describe("Ready", readySchema, "The data of `ready`: nothing but its id.", {}),
-    describe("StatusPoll", statusPollSchema, "The answer to a long poll for jobs.", {
-      events: "What is new; none when the time was up.",
-      cursor: "The `after` of the next poll.",
-      done: "Nothing follows: poll no more.",
-      reset: "`after` meant nothing here: the events are the present state, to start over from.",
-    }),
-  ],
   operations: [
     defineOperation({
       id: "streamJob",
@@ -109,7 +55,9 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
       description:
         "Without a last id the present state, then live; with one, every version above it, then live; 0 is the whole history. When the job has ended the stream sends what is missing and ends.",
       access: "stream",
-      parameters: [pathId("id", "The job.", JOB_ID), ...resumeParameters(eventIdOf(1))],
+      params: jobPath(JOB_ID),
+      reads: resumeQuery(eventIdOf(1)),
+      headers: resumeHead(eventIdOf(1)),
       answers: {
         200: {
           description: "The job's versions, as a stream or as the answer to a poll.",
@@ -148,19 +96,17 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
       description:
         "The named jobs, those of a batch, or all of the caller's. First the present states (without names, of what has not ended), then live. No committed change is missed; one may repeat after a connection broke, which `jobId` and `version` tell. The stream does not end by itself.",
       access: "stream",
-      parameters: [
-        ...parametersOf(
-          z.object({
-            jobs: z.array(jobIdSchema).min(1).max(MAX_NAMED_JOBS).optional(),
-            batch: jobIdSchema.optional(),
-          }),
-          {
-            jobs: ["Ids with commas between them. Not with `batch`.", JOB_ID],
-            batch: ["All jobs of a batch. Not with `jobs`."],
-          },
-        ),
-        ...resumeParameters(CURSOR),
-      ],
+      reads: z.object({
+        jobs: z.array(jobIdSchema).min(1).max(MAX_NAMED_JOBS).optional().meta({
+          description: "Ids with commas between them. Not with `batch`.",
+          example: JOB_ID,
+        }),
+        batch: jobIdSchema
+          .optional()
+          .meta({ description: "All jobs of a batch. Not with `jobs`." }),
+        ...resumeQuery(CURSOR).shape,
+      }),
+      headers: resumeHead(CURSOR),
       answers: {
         200: {
           description: "Changes of the jobs, as a stream or as the answer to a poll.",

@@ -15,13 +15,11 @@ import { type JsonBody, parseBodyJson } from "../body.ts";
 import { toJobcastError, toRefusal } from "../foreign-errors.ts";
 import { jsonArray, withLinks } from "../job-links.ts";
 import { EVENTS, EXPORT_ID, EXPORT_JOB, JOB_ID, jobAt } from "../openapi/examples.ts";
-import { UPDATES_FIELDS } from "../openapi/job-schemas.ts";
-import { pathId } from "../openapi/parameters.ts";
 import { problemExample } from "../openapi/problems.ts";
-import { describe } from "../openapi/schemas.ts";
 import { defineOperation, json, type Resource } from "../operation.ts";
 import { toProblem } from "../problem.ts";
 import { noSuchJob, parseBody } from "../validate.ts";
+import { jobPath } from "./parameters.ts";
 
 const [, rendering, enlarging] = EVENTS;
 const STRANGER_ID = "01984f2e-ffff-7000-8000-0000000000ff";
@@ -41,17 +39,6 @@ export const jobUpdates: Resource = {
   name: "Workers",
   description:
     "What whoever does the work writes. It may be written in SQL as well, with the same rules and the same events.",
-  schemas: [
-    describe("UpdateJobs", updateJobsSchema, "Updates of many jobs.", {
-      updates: "The updates. Those of one job are applied in their order.",
-      "updates.id": "The job.",
-      "updates.attempt": "Refuse this update unless this attempt is running.",
-      ...UPDATES_FIELDS,
-    }),
-    describe("UpdateResults", updateResultsSchema, "What became of each update.", {
-      results: "In the order of the updates.",
-    }),
-  ],
   operations: [
     defineOperation({
       id: "updateJob",
@@ -61,7 +48,7 @@ export const jobUpdates: Resource = {
       description:
         "What is named changes, null empties, the rest stays. An update that changes nothing makes no version, and so does a progress that is lower than the present one. To say the same end again is no error; another end is a conflict.",
       access: ["jobs:write"],
-      parameters: [pathId("id", "The job.", JOB_ID)],
+      params: jobPath(JOB_ID),
       body: {
         required: true,
         schema: updateJobSchema,

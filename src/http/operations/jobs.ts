@@ -30,12 +30,10 @@ import {
   IMAGE,
   JOB,
   JOB_ID,
-  OWNER,
 } from "../openapi/examples.ts";
-import { jobSchemas } from "../openapi/job-schemas.ts";
-import { idempotencyKey, pathId, queryOf } from "../openapi/parameters.ts";
 import { defineOperation, json, type Resource } from "../operation.ts";
 import { noSuchJob } from "../validate.ts";
+import { idempotentHead, jobPath } from "./parameters.ts";
 
 const cancelled = {
   ...EXPORT_JOB,
@@ -52,7 +50,6 @@ const retried = { ...EXPORT_JOB, version: 3, attempt: 2 };
 export const jobs: Resource = {
   name: "Jobs",
   description: "What an owner does with its jobs.",
-  schemas: jobSchemas,
   operations: [
     defineOperation({
       id: "createJob",
@@ -62,7 +59,7 @@ export const jobs: Resource = {
       description:
         "Charges the credits and creates the job in one transaction, or does neither. The answer has the URL for a provider's callbacks. For another owner the token needs `jobs:write`.",
       access: ["jobs:create", "jobs:write"],
-      parameters: [idempotencyKey],
+      headers: idempotentHead,
       body: {
         required: true,
         schema: createJobSchema,
@@ -96,24 +93,7 @@ export const jobs: Resource = {
       description:
         "The newest first. Page with `cursor`, which stays right while jobs are created, or with `offset`, which also counts them. The caller's own, or any with `jobs:read` or `jobs:write`.",
       access: "caller",
-      query: queryOf(listJobsQuerySchema, {
-        owner: ["Whose jobs; others than one's own need `jobs:read`.", OWNER],
-        status: ["Only those that stand so; several with commas.", "pending,processing"],
-        type: ["Only those of this type.", "image"],
-        batch: ["Only those of this batch."],
-        from: [
-          "Only those created at this moment or later; a day begins at midnight UTC.",
-          "2026-07-01",
-        ],
-        to: ["Only those created before this moment.", "2126-08-01T00:00:00Z"],
-        limit: ["How many at most.", 20],
-        offset: ["How many to skip; the answer then has a `total`. Not with `cursor`.", 0],
-        cursor: ["The `nextCursor` of the page before."],
-        omit: [
-          "Leaves out `params`, `result` or `metadata`; several with commas. Values above 8 KiB are always left out of a list; a job's `omitted` names what it lacks.",
-          "params,result",
-        ],
-      }),
+      query: listJobsQuerySchema,
       answers: {
         200: {
           description: "A page of jobs.",
@@ -142,7 +122,7 @@ export const jobs: Resource = {
       summary: "Read a job",
       description: "One's own, or any with `jobs:read` or `jobs:write`.",
       access: "caller",
-      parameters: [pathId("id", "The job.", JOB_ID)],
+      params: jobPath(JOB_ID),
       answers: { 200: { description: "The job.", content: json(jobSchema, { job: JOB }) } },
       problems: ["not_found"],
       async handler({ jobs, publicUrl }, { caller, id }) {
@@ -156,11 +136,8 @@ export const jobs: Resource = {
       summary: "Read a job's history",
       description: "Every version of the job, ascending: what its stream has shown.",
       access: "caller",
-      parameters: [pathId("id", "The job.", JOB_ID)],
-      query: queryOf(historyQuerySchema, {
-        after: ["Only versions above this one.", 0],
-        limit: ["How many at most.", 20],
-      }),
+      params: jobPath(JOB_ID),
+      query: historyQuerySchema,
       answers: {
         200: {
           description: "A page of versions.",
@@ -186,7 +163,7 @@ export const jobs: Resource = {
       description:
         "By its owner, or with `jobs:write`. Credits of the attempt are refunded. To cancel what is cancelled changes nothing; what ended otherwise is a conflict.",
       access: "caller",
-      parameters: [pathId("id", "The job.", EXPORT_ID)],
+      params: jobPath(EXPORT_ID),
       body: {
         required: false,
         maxBytes: SMALL_BODY,
@@ -214,7 +191,7 @@ export const jobs: Resource = {
       description:
         "Begins the next attempt of a job that failed, was cancelled or timed out, and charges its credits again. By its owner, or with `jobs:write`.",
       access: "caller",
-      parameters: [pathId("id", "The job.", EXPORT_ID)],
+      params: jobPath(EXPORT_ID),
       body: {
         required: false,
         maxBytes: SMALL_BODY,

@@ -3,15 +3,8 @@ import { healthSchema, readinessSchema } from "../../protocol/health.ts";
 import { statisticsSchema } from "../../protocol/statistics.ts";
 import { SCRIPT } from "../docs.ts";
 import { OWNER } from "../openapi/examples.ts";
-import { describe } from "../openapi/schemas.ts";
 import { defineOperation, json, type Resource, reply } from "../operation.ts";
 import { readStatistics } from "../statistics.ts";
-
-const LISTENING = {
-  feed: "`asleep` waits for the bell, `awake` reads on a timer, `dozing` is between the two, `connecting` has no session.",
-  bell: "Whether our own notification was heard lately; null where none is needed.",
-  lastReadAgoMs: "Milliseconds since everything there was had been read.",
-} as const;
 
 const ready = {
   ready: true,
@@ -57,55 +50,6 @@ jobcast_streams_open{transport="long_poll"} 1
 export const service: Resource = {
   name: "Service",
   description: "How the process that answers is doing, and this description.",
-  schemas: [
-    describe(
-      "Statistics",
-      statisticsSchema,
-      "Of the one process that answers; counters since it began.",
-      {
-        streams: "Streams, and long polls that wait.",
-        "streams.total": "Open now.",
-        "streams.byTransport": "Open now, by transport.",
-        "streams.byOwner": "The owners with the most open streams, at most 100, the most first.",
-        "streams.opened": "Let in.",
-        "streams.refused": "One too many.",
-        "streams.cut": "Clients that were cut.",
-        "streams.cut.slow": "They left too much unread.",
-        "streams.cut.stalled": "They took nothing at all between two heartbeats.",
-        "streams.cut.memory": "All together left too much unread, and they the most.",
-        subscriptions: "What is watched.",
-        "subscriptions.topics": "Jobs, owners and batches that somebody watches.",
-        "subscriptions.subscribers": "Watchers; who watches several things counts for each.",
-        listener: "What reads the changes from the database.",
-        "listener.isHealthy": "Whether changes are read, and in time.",
-        "listener.state": LISTENING.feed,
-        "listener.bell": LISTENING.bell,
-        "listener.trouble": "Why there is no session to read with; null while there is one.",
-        "listener.lastReadAgoMs": LISTENING.lastReadAgoMs,
-        "listener.changes": "Changes that were read, whoever watches them.",
-        events: "Events of jobs and batches.",
-        "events.delivered": "Sent to clients, on streams and as answers to long polls.",
-        "events.replayed": "Those of them that were read back for streams that began or came back.",
-        "events.unsentBytes": "Bytes that wait for clients who are slow to take them.",
-        database:
-          "The connections, by what they are for: whether the database answered lately, the statements under way, and those that wait for their turn.",
-        retention: "What was old enough to be removed.",
-        "retention.removed": "Rows that this process removed, by what was removed.",
-        "retention.sweptAgoMs": "Milliseconds since it last looked after everything that is old.",
-        process: "The process itself.",
-        "process.uptimeSeconds": "Since it began.",
-        "process.rssBytes": "Its memory.",
-      },
-    ),
-    describe("Health", healthSchema, "That the process lives.", { status: "Always the same." }),
-    describe("Readiness", readinessSchema, "Whether the process should be sent requests.", {
-      ready: "Migrated, answered by the database, reading, and the bell really heard.",
-      phase: "`started` unless it is starting or stopping.",
-      database: "Whether the database answers on all of our connections to it.",
-      why: "What is in the way; of a process that is not ready.",
-      ...LISTENING,
-    }),
-  ],
   operations: [
     defineOperation({
       id: "getStatistics",

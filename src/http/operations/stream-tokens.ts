@@ -8,7 +8,6 @@ import { mayRead, mayReadAll } from "../access.ts";
 import { type Caller, CLOCK_TOLERANCE_SECONDS } from "../auth/caller.ts";
 import { SMALL_BODY } from "../body.ts";
 import { JOB_ID, OWNER } from "../openapi/examples.ts";
-import { describe, describeAny } from "../openapi/schemas.ts";
 import { defineOperation, json, type Resource, reply } from "../operation.ts";
 import { noSuchJob } from "../validate.ts";
 
@@ -30,21 +29,6 @@ export const streamTokens: Resource = {
   name: "Stream tokens",
   description:
     "Tokens that can do nothing but subscribe, for URLs: `EventSource` sends no headers.",
-  schemas: [
-    describeAny(
-      "CreateStreamToken",
-      createStreamTokenSchema,
-      "What the token is for; may be left out.",
-      {
-        jobs: "The jobs that it may watch. Default: all that the caller owns.",
-        ttlSeconds: "How long it is good for. It never outlives the token that asked for it.",
-      },
-    ),
-    describe("StreamToken", streamTokenSchema, "A token for the streams.", {
-      token: "Send it as `?access_token=`, or as any other token.",
-      expiresAt: "When it, and every stream that it opened, ends.",
-    }),
-  ],
   operations: [
     defineOperation({
       id: "createStreamToken",
