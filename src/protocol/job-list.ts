@@ -42,7 +42,7 @@ export const listJobsQuerySchema = z
     }),
     status: statusesSchema.optional().meta({
       description: "Only those that stand so; several with commas.",
-      example: "pending,processing",
+      example: ["pending", "processing"],
     }),
     type: nameSchema.optional().meta({ description: "Only those of this type.", example: "image" }),
     batch: z.guid().optional().meta({ description: "Only those of this batch." }),
@@ -65,7 +65,7 @@ export const listJobsQuerySchema = z
     omit: omitSchema.meta({
       description:
         "Leaves out `params`, `result` or `metadata`; several with commas. Values above 8 KiB are always left out of a list; a job's `omitted` names what it lacks.",
-      example: "params,result",
+      example: ["params", "result"],
     }),
   })
   .refine(({ offset, cursor }) => offset === undefined || cursor === undefined, {

@@ -44,10 +44,15 @@ export function digitsOfExponents(json: string): number {
   return digits;
 }
 
-/** Any JSON value that PostgreSQL can hold. */
+/** Any JSON value that PostgreSQL can hold: what each kind holds is said for generators of clients. */
 export const jsonSchema = z
   .custom<Json>((value) => value !== undefined, "is required")
-  .superRefine(checkStorable);
+  .superRefine(checkStorable)
+  .meta({
+    type: ["string", "number", "boolean", "object", "array", "null"],
+    items: {},
+    additionalProperties: true,
+  });
 
 /** A JSON object that PostgreSQL can hold. */
 export const jsonObjectSchema = z

@@ -49,14 +49,13 @@ function tidyNested(value: unknown): unknown {
   return typeof value === "object" && value !== null ? tidy(value as JsonSchema) : value;
 }
 
-/** `anyOf: [a string, null]` as `type: [string, null]`, and anything or null as anything. */
+/** `anyOf: [a string, null]` as `type: [string, null]`. */
 function orNull({ anyOf, ...rest }: JsonSchema): JsonSchema {
   if (!Array.isArray(anyOf)) return rest;
   const [first, second] = anyOf as JsonSchema[];
-  if (anyOf.length === 2 && first && second?.["type"] === "null") {
-    if (Object.keys(first).length === 0) return rest;
-    const isPlain = typeof first["type"] === "string" && !("enum" in first || "const" in first);
-    if (isPlain) return { ...first, type: [first["type"], "null"], ...rest };
+  const isOrNull = anyOf.length === 2 && second?.["type"] === "null";
+  if (!first || !isOrNull || first["type"] === undefined || "enum" in first || "const" in first) {
+    return { anyOf, ...rest };
   }
-  return { anyOf, ...rest };
+  return { ...first, type: [...new Set([first["type"], "null"].flat())], ...rest };
 }

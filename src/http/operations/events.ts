@@ -97,10 +97,15 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
         "The named jobs, those of a batch, or all of the caller's. First the present states (without names, of what has not ended), then live. No committed change is missed; one may repeat after a connection broke, which `jobId` and `version` tell. The stream does not end by itself.",
       access: "stream",
       reads: z.object({
-        jobs: z.array(jobIdSchema).min(1).max(MAX_NAMED_JOBS).optional().meta({
-          description: "Ids with commas between them. Not with `batch`.",
-          example: JOB_ID,
-        }),
+        jobs: z
+          .array(jobIdSchema)
+          .min(1)
+          .max(MAX_NAMED_JOBS)
+          .optional()
+          .meta({
+            description: "Ids with commas between them. Not with `batch`.",
+            example: [JOB_ID],
+          }),
         batch: jobIdSchema
           .optional()
           .meta({ description: "All jobs of a batch. Not with `jobs`." }),
