@@ -1,14 +1,9 @@
 import type { Request, Response } from "express";
 import type { z } from "zod";
 import type { ErrorCode } from "../errors.ts";
-import type { Caller, Scope } from "./auth/caller.ts";
+import type { Access } from "./access.ts";
+import type { Caller } from "./auth/caller.ts";
 import type { HttpParts } from "./parts.ts";
-
-/**
- * Who may call: `open` is anybody, `caller` anybody with a token, `stream` a stream token too,
- * `provider` who has the token in a job's callback URL; scopes are alternatives.
- */
-export type Access = "open" | "caller" | "stream" | "provider" | readonly [Scope, ...Scope[]];
 
 /** An example by its name: the answer to the request `image` is the answer that is called so too. */
 export type Examples = Readonly<Record<string, unknown>>;

@@ -11,7 +11,7 @@ import { JobcastError } from "../errors.ts";
 import { requireScope } from "./access.ts";
 import { type Caller, callerOf } from "./auth/caller.ts";
 import { parseBodyJson } from "./body.ts";
-import type { Access, Call, Operation, Reply } from "./operation.ts";
+import type { Call, Operation, Reply } from "./operation.ts";
 import type { HttpParts } from "./parts.ts";
 import { checkBodyHead } from "./request-head.ts";
 import { parseBody, parseId, parseQuery } from "./validate.ts";
@@ -61,17 +61,13 @@ function serve(
 ): void {
   const { access, method } = operation;
   const handle: RequestHandler = async (req, res) => {
-    if (typeof access !== "string") requireScope(callerOf(res), ...access);
+    if (typeof access !== "string" && access.scopes) requireScope(callerOf(res), ...access.scopes);
     const answer = await operation.handler(parts, createCall(operation, parts, req, res));
     if (answer) send(res, answer);
   };
-  if (isOpen(access)) route[method](handle);
-  else if (access === "stream") route[method](neverStore, auth.streams, handle, streamErrors);
+  if (typeof access === "string") route[method](handle);
+  else if (access.isStream) route[method](neverStore, auth.streams, handle, streamErrors);
   else route[method](neverStore, auth.api, checkBodyHead, handle);
-}
-
-function isOpen(access: Access): boolean {
-  return access === "open" || access === "provider";
 }
 
 /** Whatever is said here is said to one caller: no cache may say it to the next one. */

@@ -87,7 +87,7 @@ export const createBatchSchema = z
       .max(MAX_JOBS)
       .meta({ description: "Up to 1,000 jobs, which are created together or not at all." }),
     ownerId: ownerSchema.optional().meta({
-      description: "Whose they all are; another owner needs `jobs:write`. Default: the caller.",
+      description: "Whose they all are. Default: the caller.",
     }),
   })
   .meta({ description: "A batch to be, and its jobs." });
@@ -104,7 +104,7 @@ export const createdBatchSchema = batchResourceSchema
 /** The query of `GET /v1/batches`. The newest batch comes first. */
 export const listBatchesQuerySchema = z.strictObject({
   owner: ownerSchema.optional().meta({
-    description: "Whose batches; others than one's own need `jobs:read`.",
+    description: "Whose batches.",
     example: "alice",
   }),
   limit: limitSchema,

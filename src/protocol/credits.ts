@@ -47,8 +47,7 @@ export type CreditEntry = z.infer<typeof creditEntrySchema>;
 /** The query of `GET /v1/credits`. */
 export const creditsQuerySchema = z.strictObject({
   owner: ownerSchema.optional().meta({
-    description:
-      "Whose account; others than one's own need `credits:grant` or `jobs:read`. Default: the caller's.",
+    description: "Whose account. Default: the caller's.",
     example: "alice",
   }),
 });

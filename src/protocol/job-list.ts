@@ -37,7 +37,7 @@ const momentSchema = z.union(
 export const listJobsQuerySchema = z
   .strictObject({
     owner: nameSchema.optional().meta({
-      description: "Whose jobs; others than one's own need `jobs:read`.",
+      description: "Whose jobs.",
       example: "alice",
     }),
     status: statusesSchema.optional().meta({

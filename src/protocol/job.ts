@@ -127,7 +127,7 @@ export const createJobSchema = z
         "Charged with the creation and with each retry; refunded when the attempt fails, times out or is cancelled. Default: 0.",
     }),
     ownerId: nameSchema.optional().meta({
-      description: "Whose job it is; another owner needs `jobs:write`. Default: the caller.",
+      description: "Whose job it is. Default: the caller.",
     }),
   })
   .meta({ description: "A job to be." });

@@ -17,7 +17,7 @@ const broken = {
   method: "get",
   summary: "It fails",
   description: "It fails in a way that ours should not.",
-  access: "caller",
+  access: {},
   answers: {},
   problems: [],
 } as const;

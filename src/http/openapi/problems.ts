@@ -11,10 +11,9 @@ export function codesOf(operation: Operation): ErrorCode[] {
   const codes: ErrorCode[] = [...problems];
   if (access !== "open") codes.push("unauthenticated", "database_unavailable", "internal");
   if (access !== "open" && access !== "provider") codes.push("keys_unavailable");
-  if (access === "stream" || (access !== "provider" && method !== "get")) {
-    codes.push("origin_not_allowed");
-  }
-  if (access === "caller" || Array.isArray(access)) codes.push("insufficient_scope");
+  const isStream = typeof access !== "string" && access.isStream;
+  if (isStream || (access !== "provider" && method !== "get")) codes.push("origin_not_allowed");
+  if (typeof access !== "string" && !isStream) codes.push("insufficient_scope");
   if (body) codes.push("invalid_json", "payload_too_large");
   if (body && access !== "provider") codes.push("unsupported_media_type");
   if (body || query || reads || headers) codes.push("invalid_request");

@@ -1,4 +1,4 @@
-import type { Access } from "../operation.ts";
+import type { Access } from "../access.ts";
 
 /** A scheme, and the scopes that it needs. */
 export type Requirement = Readonly<Record<string, readonly string[]>>;
@@ -51,17 +51,25 @@ export function securityOf(access: Access): Requirement[] {
   if (access === "open") return [];
   if (access === "provider")
     return alternatives(["callbackToken", "callbackUrl", "webhookSignature"]);
-  if (access === "stream") return alternatives(["bearer", "cookie", "query"]);
-  if (access === "caller") return alternatives(["bearer", "cookie"]);
+  if (access.isStream) return alternatives(["bearer", "cookie", "query"]);
+  if (!access.scopes) return alternatives(["bearer", "cookie"]);
   // [OpenAPI 3.1, Security Requirement Object] For schemes other than OAuth 2 these are role names.
-  return access.flatMap((scope) => [{ bearer: [scope] }, { cookie: [scope] }]);
+  return access.scopes.flatMap((scope) => [{ bearer: [scope] }, { cookie: [scope] }]);
 }
 
 /** What the description of an operation says of its scopes, in words. */
 export function scopeText(access: Access): string {
   if (typeof access === "string") return "";
-  const scopes = access.map((scope) => `\`${scope}\``);
-  return `\n\nNeeds the scope ${scopes.join(" or ")}.`;
+  const { scopes, others } = access;
+  const words = [
+    ...(scopes ? [`Needs the scope ${or(scopes)}.`] : []),
+    ...(others && others !== scopes ? [`With what is somebody else's: ${or(others)}.`] : []),
+  ];
+  return words.length === 0 ? "" : `\n\n${words.join(" ")}`;
+}
+
+function or(scopes: readonly string[]): string {
+  return scopes.map((scope) => `\`${scope}\``).join(" or ");
 }
 
 function alternatives(names: readonly (keyof typeof SECURITY_SCHEMES)[]): Requirement[] {

@@ -14,7 +14,7 @@ import {
 } from "../../protocol/batch.ts";
 import { jobActionSchema } from "../../protocol/job.ts";
 import { batchPollSchema } from "../../protocol/poll-answer.ts";
-import { listedOwner, requireOwn } from "../access.ts";
+import { ACCESS, listedOwner, requireOwn } from "../access.ts";
 import type { Caller } from "../auth/caller.ts";
 import { SMALL_BODY } from "../body.ts";
 import { batchEvents, visibleBatch } from "../events/batch-events.ts";
@@ -47,7 +47,7 @@ export const batches: Resource = {
       path: "/v1/batches",
       summary: "Create a batch",
       description: "Creates the batch with its jobs, and charges all their credits, or nothing.",
-      access: ["jobs:create", "jobs:write"],
+      access: ACCESS.createBatch,
       headers: idempotentHead,
       body: { required: true, schema: createBatchSchema, examples: { meshes: MESHES } },
       answers: {
@@ -76,8 +76,9 @@ export const batches: Resource = {
       method: "get",
       path: "/v1/batches",
       summary: "List batches",
-      description: "The newest first. The caller's own, or any with `jobs:read` or `jobs:write`.",
-      access: "caller",
+      description:
+        "The newest first. Without `owner` the caller's own; of who may read others', everybody's.",
+      access: ACCESS.listBatches,
       query: listBatchesQuerySchema,
       answers: {
         200: {
@@ -101,8 +102,8 @@ export const batches: Resource = {
       method: "get",
       path: "/v1/batches/{id}",
       summary: "Read a batch",
-      description: "One's own, or any with `jobs:read` or `jobs:write`.",
-      access: "caller",
+      description: "A batch as it stands.",
+      access: ACCESS.getBatch,
       params: batchPath(BATCH_ID),
       answers: {
         200: { description: "The batch.", content: json(batchResourceSchema, { batch: BATCH }) },
@@ -120,7 +121,7 @@ export const batches: Resource = {
       summary: "Watch a batch",
       description:
         "The newest state whenever one of the jobs changed. States that come faster than they are read are skipped. When all jobs have ended, so does the stream.",
-      access: "stream",
+      access: ACCESS.streamBatch,
       params: batchPath(BATCH_ID),
       reads: resumeQuery(eventIdOf(2)),
       headers: resumeHead(eventIdOf(2)),
@@ -150,9 +151,8 @@ export const batches: Resource = {
       method: "post",
       path: "/v1/batches/{id}/cancel",
       summary: "Cancel a batch",
-      description:
-        "Cancels those of its jobs that have not ended. By its owner, or with `jobs:write`.",
-      access: "caller",
+      description: "Cancels those of its jobs that have not ended.",
+      access: ACCESS.cancelBatch,
       params: batchPath(BATCH_ID),
       body: {
         required: false,

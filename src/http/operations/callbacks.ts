@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { callbackResultSchema, callbackSchema } from "../../protocol/callback.ts";
+import { ACCESS } from "../access.ts";
 import { receiveCallback } from "../callbacks/receive.ts";
 import { JOB_ID } from "../openapi/examples.ts";
 import { defineOperation, json, type Resource } from "../operation.ts";
@@ -19,7 +20,7 @@ export const callbacks: Resource = {
       summary: "Report as a provider",
       description:
         "Authenticated by the job's callback token, or by a signature after Standard Webhooks. Duplicates, and what comes late or in disorder, change nothing and are a success all the same; `applied` tells. Any `Content-Type` will do.",
-      access: "provider",
+      access: ACCESS.receiveCallback,
       params: jobPath(JOB_ID),
       headers: z.object({
         "webhook-id": z.string().optional().meta({

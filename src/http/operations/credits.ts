@@ -7,7 +7,7 @@ import {
   creditsQuerySchema,
   grantSchema,
 } from "../../protocol/credits.ts";
-import { accountOwner } from "../access.ts";
+import { ACCESS, accountOwner } from "../access.ts";
 import { SMALL_BODY } from "../body.ts";
 import { onceOf } from "../idempotency-key.ts";
 import { JOB_ID, OWNER } from "../openapi/examples.ts";
@@ -48,8 +48,8 @@ export const credits: Resource = {
       method: "get",
       path: "/v1/credits",
       summary: "Read a balance",
-      description: "One's own, or anybody's with `credits:grant` or `jobs:read`.",
-      access: "caller",
+      description: "Without `owner` the caller's own.",
+      access: ACCESS.getCredits,
       query: creditsQuerySchema,
       answers: {
         200: {
@@ -67,9 +67,8 @@ export const credits: Resource = {
       method: "get",
       path: "/v1/credits/transactions",
       summary: "Read a ledger",
-      description:
-        "The newest entry first. One's own, or anybody's with `credits:grant` or `jobs:read`.",
-      access: "caller",
+      description: "The newest entry first. Without `owner` the caller's own.",
+      access: ACCESS.listCreditTransactions,
       query: creditEntriesQuerySchema,
       answers: {
         200: {
@@ -96,7 +95,7 @@ export const credits: Resource = {
       path: "/v1/credits/grants",
       summary: "Grant credits",
       description: "Adds to an owner's account.",
-      access: ["credits:grant"],
+      access: ACCESS.grantCredits,
       headers: idempotentHead,
       body: {
         required: true,

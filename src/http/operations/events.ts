@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { jobIdSchema } from "../../protocol/job.ts";
 import { statusPollSchema } from "../../protocol/poll-answer.ts";
+import { ACCESS } from "../access.ts";
 import { MAX_NAMED_JOBS } from "../events/events-request.ts";
 import { jobEvents } from "../events/job-events.ts";
 import { scopeEvents } from "../events/scope-events.ts";
@@ -54,7 +55,7 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
       summary: "Watch a job",
       description:
         "Without a last id the present state, then live; with one, every version above it, then live; 0 is the whole history. When the job has ended the stream sends what is missing and ends.",
-      access: "stream",
+      access: ACCESS.streamJob,
       params: jobPath(JOB_ID),
       reads: resumeQuery(eventIdOf(1)),
       headers: resumeHead(eventIdOf(1)),
@@ -95,7 +96,7 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
       summary: "Watch many jobs",
       description:
         "The named jobs, those of a batch, or all of the caller's. First the present states (without names, of what has not ended), then live. No committed change is missed; one may repeat after a connection broke, which `jobId` and `version` tell. The stream does not end by itself.",
-      access: "stream",
+      access: ACCESS.streamJobs,
       reads: z.object({
         jobs: z
           .array(jobIdSchema)

@@ -11,6 +11,7 @@ import {
 } from "../../protocol/job.ts";
 import { isFinal, type Status } from "../../protocol/status.ts";
 import { toStorable } from "../../protocol/storable.ts";
+import { ACCESS } from "../access.ts";
 import { type JsonBody, parseBodyJson } from "../body.ts";
 import { toJobcastError, toRefusal } from "../foreign-errors.ts";
 import { jsonArray, withLinks } from "../job-links.ts";
@@ -47,7 +48,7 @@ export const jobUpdates: Resource = {
       summary: "Update a job",
       description:
         "What is named changes, null empties, the rest stays. An update that changes nothing makes no version, and so does a progress that is lower than the present one. To say the same end again is no error; another end is a conflict.",
-      access: ["jobs:write"],
+      access: ACCESS.updateJob,
       params: jobPath(JOB_ID),
       body: {
         required: true,
@@ -86,7 +87,7 @@ export const jobUpdates: Resource = {
       summary: "Update many jobs",
       description:
         "Up to 1,000 updates in one transaction, with a result for each: one that is refused does not keep the others from being applied.",
-      access: ["jobs:write"],
+      access: ACCESS.updateJobs,
       body: {
         required: true,
         schema: updateJobsSchema,

@@ -15,7 +15,7 @@ import {
   jobListSchema,
   listJobsQuerySchema,
 } from "../../protocol/job-list.ts";
-import { listedOwner, mayPassOn, mayRead, requireOwn } from "../access.ts";
+import { ACCESS, listedOwner, mayPassOn, mayRead, requireOwn } from "../access.ts";
 import type { Caller } from "../auth/caller.ts";
 import { SMALL_BODY } from "../body.ts";
 import { onceOf } from "../idempotency-key.ts";
@@ -57,8 +57,8 @@ export const jobs: Resource = {
       path: "/v1/jobs",
       summary: "Create a job",
       description:
-        "Charges the credits and creates the job in one transaction, or does neither. The answer has the URL for a provider's callbacks. For another owner the token needs `jobs:write`.",
-      access: ["jobs:create", "jobs:write"],
+        "Charges the credits and creates the job in one transaction, or does neither. The answer has the URL for a provider's callbacks.",
+      access: ACCESS.createJob,
       headers: idempotentHead,
       body: {
         required: true,
@@ -91,8 +91,8 @@ export const jobs: Resource = {
       path: "/v1/jobs",
       summary: "List jobs",
       description:
-        "The newest first. Page with `cursor`, which stays right while jobs are created, or with `offset`, which also counts them. The caller's own, or any with `jobs:read` or `jobs:write`.",
-      access: "caller",
+        "The newest first. Page with `cursor`, which stays right while jobs are created, or with `offset`, which also counts them. Without `owner` the caller's own; of who may read others', everybody's.",
+      access: ACCESS.listJobs,
       query: listJobsQuerySchema,
       answers: {
         200: {
@@ -120,8 +120,8 @@ export const jobs: Resource = {
       method: "get",
       path: "/v1/jobs/{id}",
       summary: "Read a job",
-      description: "One's own, or any with `jobs:read` or `jobs:write`.",
-      access: "caller",
+      description: "A job as it stands.",
+      access: ACCESS.getJob,
       params: jobPath(JOB_ID),
       answers: { 200: { description: "The job.", content: json(jobSchema, { job: JOB }) } },
       problems: ["not_found"],
@@ -135,7 +135,7 @@ export const jobs: Resource = {
       path: "/v1/jobs/{id}/history",
       summary: "Read a job's history",
       description: "Every version of the job, ascending: what its stream has shown.",
-      access: "caller",
+      access: ACCESS.getJobHistory,
       params: jobPath(JOB_ID),
       query: historyQuerySchema,
       answers: {
@@ -161,8 +161,8 @@ export const jobs: Resource = {
       path: "/v1/jobs/{id}/cancel",
       summary: "Cancel a job",
       description:
-        "By its owner, or with `jobs:write`. Credits of the attempt are refunded. To cancel what is cancelled changes nothing; what ended otherwise is a conflict.",
-      access: "caller",
+        "Credits of the attempt are refunded. To cancel what is cancelled changes nothing; what ended otherwise is a conflict.",
+      access: ACCESS.cancelJob,
       params: jobPath(EXPORT_ID),
       body: {
         required: false,
@@ -189,8 +189,8 @@ export const jobs: Resource = {
       path: "/v1/jobs/{id}/retry",
       summary: "Retry a job",
       description:
-        "Begins the next attempt of a job that failed, was cancelled or timed out, and charges its credits again. By its owner, or with `jobs:write`.",
-      access: "caller",
+        "Begins the next attempt of a job that failed, was cancelled or timed out, and charges its credits again.",
+      access: ACCESS.retryJob,
       params: jobPath(EXPORT_ID),
       body: {
         required: false,

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { healthSchema, readinessSchema } from "../../protocol/health.ts";
 import { statisticsSchema } from "../../protocol/statistics.ts";
+import { ACCESS } from "../access.ts";
 import { SCRIPT } from "../docs.ts";
 import { OWNER } from "../openapi/examples.ts";
 import { defineOperation, json, type Resource, reply } from "../operation.ts";
@@ -57,7 +58,7 @@ export const service: Resource = {
       path: "/v1/stats",
       summary: "Read the statistics",
       description: "Who streams what from the process that answers, and what it has sent.",
-      access: ["stats:read"],
+      access: ACCESS.getStatistics,
       answers: {
         200: {
           description: "The statistics.",
@@ -74,7 +75,7 @@ export const service: Resource = {
       summary: "Metrics for Prometheus",
       description:
         "The statistics without the owners, and those of the process. Without a token: keep it from the public at the proxy.",
-      access: "open",
+      access: ACCESS.getMetrics,
       answers: {
         200: {
           description: "The metrics in the text format of Prometheus.",
@@ -94,7 +95,7 @@ export const service: Resource = {
       path: "/healthz",
       summary: "Is it alive?",
       description: "For whoever restarts processes.",
-      access: "open",
+      access: ACCESS.getHealth,
       answers: {
         200: { description: "Yes.", content: json(healthSchema, { alive: { status: "ok" } }) },
       },
@@ -110,7 +111,7 @@ export const service: Resource = {
       path: "/readyz",
       summary: "Is it ready?",
       description: "For whoever sends requests to processes.",
-      access: "open",
+      access: ACCESS.getReadiness,
       answers: {
         200: { description: "Yes.", content: json(readinessSchema, { ready }) },
         503: {
@@ -133,7 +134,7 @@ export const service: Resource = {
       path: "/openapi.json",
       summary: "This description",
       description: "The whole API as OpenAPI 3.1.",
-      access: "open",
+      access: ACCESS.getDescription,
       answers: {
         200: {
           description: "The description.",
@@ -154,7 +155,7 @@ export const service: Resource = {
       path: "/docs",
       summary: "This reference",
       description: "The description as a page.",
-      access: "open",
+      access: ACCESS.getReference,
       answers: {
         200: {
           description: "The page.",
@@ -176,7 +177,7 @@ export const service: Resource = {
       path: `/docs/${SCRIPT}`,
       summary: "What draws the reference",
       description: "A part of the page.",
-      access: "open",
+      access: ACCESS.getReferenceScript,
       answers: {},
       problems: [],
       async handler({ docs }, { req, res }) {

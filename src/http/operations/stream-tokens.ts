@@ -4,7 +4,7 @@ import {
   type StreamToken,
   streamTokenSchema,
 } from "../../protocol/stream-token.ts";
-import { mayRead, mayReadAll } from "../access.ts";
+import { ACCESS, mayRead, mayReadAll } from "../access.ts";
 import { type Caller, CLOCK_TOLERANCE_SECONDS } from "../auth/caller.ts";
 import { SMALL_BODY } from "../body.ts";
 import { JOB_ID, OWNER } from "../openapi/examples.ts";
@@ -37,7 +37,7 @@ export const streamTokens: Resource = {
       summary: "Make a stream token",
       description:
         "Good until it expires and not just once: `EventSource` reconnects with the URL that it was made with.",
-      access: "caller",
+      access: ACCESS.createStreamToken,
       body: {
         required: false,
         maxBytes: SMALL_BODY,
