@@ -52,9 +52,9 @@ function toJson(value: object): string {
  * Changes jobs inside a transaction of the application's own, Kysely's or node-postgres':
  * streams show it when, and only if, that transaction commits.
  *
- * A broken rule rejects with the database's error, whose `code` is stable (JC001 conflict of
- * states, JC002 no such job, JC003 another attempt, JC004 too few credits, JC006 idempotency key
- * reused) and aborts the transaction, as any error of a statement does.
+ * A broken rule rejects with a JobcastError and its code (`job_conflict`, `not_found`,
+ * `attempt_mismatch`, `insufficient_credits`, `idempotency_key_reused` ...; docs/errors.md), whose
+ * `cause` is the database's error. The transaction is then aborted, as after any error in it.
  *
  * @example
  * await db.transaction().execute(async (trx) => {

@@ -1,4 +1,5 @@
 import { CompiledQuery } from "kysely";
+import { fromDatabase } from "../database-errors.ts";
 import type { Query } from "../db/query.ts";
 
 /** A transaction (or connection) of Kysely, whatever its schema. */
@@ -16,14 +17,26 @@ type PgTransaction = {
 /** The transaction that a job is changed in: its commit is what streams, its rollback is silence. */
 export type Transaction = KyselyTransaction | PgTransaction;
 
-/** Our statements on somebody else's transaction, which stays theirs to end. */
+/**
+ * Our statements on somebody else's transaction, which stays theirs to end. What a rule refuses, or
+ * the way to the database, is an error of ours; the database's own is its cause.
+ */
 export function toQuery(transaction: Transaction): Query {
-  if ("withoutPlugins" in transaction) {
-    // A plugin of theirs, such as one that renames columns, must not touch our rows.
-    const plain = transaction.withoutPlugins();
-    return async <Row extends object>(text: string, values: readonly unknown[] = []) =>
-      (await plain.executeQuery(CompiledQuery.raw(text, [...values]))).rows as Row[];
-  }
-  return async <Row extends object>(text: string, values: readonly unknown[] = []) =>
-    (await transaction.query(text, [...values])).rows as Row[];
+  const run = toRun(transaction);
+  return async <Row extends object>(text: string, values: readonly unknown[] = []) => {
+    try {
+      return (await run(text, [...values])).rows as Row[];
+    } catch (error) {
+      throw fromDatabase(error) ?? error;
+    }
+  };
+}
+
+type Run = (text: string, values: unknown[]) => Promise<{ rows: unknown[] }>;
+
+function toRun(transaction: Transaction): Run {
+  if (!("withoutPlugins" in transaction)) return (text, values) => transaction.query(text, values);
+  // A plugin of theirs, such as one that renames columns, must not touch our rows.
+  const plain = transaction.withoutPlugins();
+  return (text, values) => plain.executeQuery(CompiledQuery.raw(text, values));
 }

@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { toJobcastError } from "../../src/http/foreign-errors.ts";
 
 function ofServer(code: string): pg.DatabaseError {
-  return Object.assign(new pg.DatabaseError("words of the server", 1, "error"), { code });
+  const error = new pg.DatabaseError("words of the server", 1, "error");
+  return Object.assign(error, { code, severity: "ERROR" });
 }
 
 describe("a database that is not what it was", () => {

@@ -1,7 +1,8 @@
+import { randomUUID } from "node:crypto";
 import express from "express";
 import { CamelCasePlugin, Kysely, PostgresDialect } from "kysely";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createJobcast, jobs } from "../../src/index.ts";
+import { createJobcast, JobcastError, jobs } from "../../src/index.ts";
 import { createLog } from "../../src/log.ts";
 import { idOf } from "../stream/edge.ts";
 import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
@@ -61,16 +62,35 @@ describe("jobs in a transaction of node-postgres", () => {
     expect(await jobs.get(client, lost.id)).toBeUndefined();
   });
 
-  it("rejects with the stable code of the rule that was broken", async () => {
+  it("rejects with our own error and its stable code, whatever the database said", async () => {
     const client = await database.connect();
     const { id } = await jobs.create(client, { ownerId: "alice", type: "image" });
     await jobs.cancel(client, id, "enough");
-    await expect(jobs.complete(client, id)).rejects.toMatchObject({ code: "JC001" });
+    const rejected = async (promise: Promise<unknown>) => {
+      const error = await promise.catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(JobcastError);
+      expect((error as JobcastError).cause).toBeInstanceOf(Error);
+      return error as JobcastError;
+    };
+    const ended = await rejected(jobs.complete(client, id));
+    expect(ended.code).toBe("job_conflict");
+    expect(ended.details).toEqual({ job: { status: "cancelled", version: 2 } });
     expect(await jobs.retry(client, id)).toMatchObject({ attempt: 2, status: "pending" });
-    await expect(jobs.start(client, id, { attempt: 1 })).rejects.toMatchObject({ code: "JC003" });
-    await expect(
-      jobs.create(client, { ownerId: "alice", type: "image", credits: 5 }),
-    ).rejects.toMatchObject({ code: "JC004" });
+    const create = (job: object) =>
+      rejected(jobs.create(client, { ownerId: "alice", type: "image", ...job }));
+    for (const [failing, code] of [
+      [() => rejected(jobs.start(client, id, { attempt: 1 })), "attempt_mismatch"],
+      [() => rejected(jobs.cancel(client, randomUUID())), "not_found"],
+      [() => create({ credits: 5 }), "insufficient_credits"],
+      [() => create({ type: "" }), "invalid_request"],
+      [() => create({ params: "x".repeat(3_000_000) }), "payload_too_large"],
+    ] as const) {
+      expect((await failing()).code).toBe(code);
+    }
+    await client.query("set role pg_read_all_data");
+    expect((await create({})).code).toBe("internal");
+    await client.end();
+    expect((await create({})).code).toBe("database_unavailable");
   });
 });
 

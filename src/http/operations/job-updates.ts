@@ -1,4 +1,5 @@
 import type { Request } from "express";
+import { toRefusal } from "../../database-errors.ts";
 import type { UpdateOutcome } from "../../db/job-updates.ts";
 import type { JobPatch } from "../../db/jobs.ts";
 import { JobcastError } from "../../errors.ts";
@@ -13,7 +14,7 @@ import { isFinal, type Status } from "../../protocol/status.ts";
 import { toStorable } from "../../protocol/storable.ts";
 import { ACCESS } from "../access.ts";
 import { type JsonBody, parseBodyJson } from "../body.ts";
-import { toJobcastError, toRefusal } from "../foreign-errors.ts";
+import { toJobcastError } from "../foreign-errors.ts";
 import { jsonArray, withLinks } from "../job-links.ts";
 import { EVENTS, EXPORT_ID, EXPORT_JOB, JOB_ID, jobAt } from "../openapi/examples.ts";
 import { problemExample } from "../openapi/problems.ts";
