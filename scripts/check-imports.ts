@@ -84,7 +84,7 @@ const ON_THE_WALL_CLOCK = new Set([
   "http/callbacks/callback-token.ts",
   "http/callbacks/webhook-signature.ts",
   "http/events/events-request.ts",
-  "http/operations/stream-tokens.ts",
+  "http/auth/stream-token.ts",
   "stream/registry.ts",
 ]);
 

@@ -1,5 +1,10 @@
 export { ERROR_CODES, type ErrorCode, JobcastError } from "./errors.ts";
-export { createJobcast, type Jobcast, type JobcastOptions } from "./jobcast.ts";
+export {
+  createJobcast,
+  type Jobcast,
+  type JobcastOptions,
+  type StreamTokenGrant,
+} from "./jobcast.ts";
 export { jobs, type NewJob } from "./jobs/jobs.ts";
 export type { Transaction } from "./jobs/transaction.ts";
 export { ConfigError } from "./options.ts";

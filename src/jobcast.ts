@@ -22,6 +22,14 @@ export { MAX_HEADERS } from "./http/request-head.ts";
  */
 export type JobcastOptions = GivenOptions & { readonly log?: Logger };
 
+export type StreamTokenGrant = {
+  readonly ownerId: string;
+  /** The jobs that it may watch, whoever owns them. Default: all of the owner's */
+  readonly jobs?: readonly string[];
+  /** How long it is good for. Default: 300 */
+  readonly ttlSeconds?: number;
+};
+
 export type Jobcast = {
   /** Every route; it listens to nothing. */
   readonly app: Express;
@@ -32,8 +40,21 @@ export type Jobcast = {
   start(options?: { signal?: AbortSignal }): Promise<void>;
   /** Not ready, no new streams, the open ones ended evenly over `ms`. */
   drain(ms: number): Promise<void>;
-  /** After the drain: the listener, then the connections. Safe to call twice, and without a start. */
+  /**
+   * Ends the streams that are still open, then the listener and the connections. Safe to call twice,
+   * and without a start.
+   */
   stop(): Promise<void>;
+  /**
+   * A token that can do nothing but subscribe, for one viewer: for the URL of an `EventSource`, which
+   * sends no headers.
+   */
+  streamToken(grant: StreamTokenGrant): Promise<string>;
+  /**
+   * Where a provider may report on the present attempt of a job, for a week. Whoever has it can write
+   * the job. From the root of the host unless there is a `publicUrl`.
+   */
+  callbackUrl(job: { readonly id: string; readonly attempt: number }): Promise<string>;
   /** The streams and long polls that are open, and what became of those before. */
   statistics(): StreamStatistics;
 };
@@ -152,17 +173,19 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
     await Promise.all([sweeper.stop(), retention.stop(), listener.stop(), lanes.end()]);
   }
 
+  const { app, mintStreamToken, callbackLink } = createRoutes({
+    ...options,
+    lanes,
+    hub,
+    registry,
+    readiness,
+    statistics,
+    epoch: () => listener.epoch,
+    log,
+  });
+
   return {
-    app: createRoutes({
-      ...options,
-      lanes,
-      hub,
-      registry,
-      readiness,
-      statistics,
-      epoch: () => listener.epoch,
-      log,
-    }),
+    app,
     start: ({ signal } = {}) =>
       start(signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal),
     async drain(ms) {
@@ -173,9 +196,16 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
       if (phase === "stopped") return;
       phase = "stopped";
       stopping.abort(new Error("jobcast was stopped"));
+      await registry.drain(0);
       registry.stop();
       await endParts();
     },
+    async streamToken({ ownerId, jobs, ttlSeconds }) {
+      const scope = jobs && ("jobs:read" as const);
+      return (await mintStreamToken({ ownerId, jobs, scope, ttlSeconds, isForOneViewer: true }))
+        .token;
+    },
+    callbackUrl: (job) => callbackLink(job, options.publicUrl ?? ""),
     statistics: () => registry.statistics(),
   };
 }

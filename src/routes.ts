@@ -12,11 +12,11 @@ import { createScopeReader } from "./db/scope-reader.ts";
 import { createSigningKey } from "./db/signing-key.ts";
 import { createApp } from "./http/app.ts";
 import { createAuth } from "./http/auth/auth.ts";
-import { createStreamTokenMint } from "./http/auth/stream-token.ts";
+import { createStreamTokenMint, type MintStreamToken } from "./http/auth/stream-token.ts";
 import type { JwtOptions } from "./http/auth/token-check.ts";
 import { createBodyReader } from "./http/body.ts";
 import { BodyPlaces } from "./http/body-places.ts";
-import { createCallbackLinks } from "./http/callbacks/callback-token.ts";
+import { type CallbackLinks, createCallbackLinks } from "./http/callbacks/callback-token.ts";
 import { toWebhookKey } from "./http/callbacks/webhook-signature.ts";
 import { createDocs } from "./http/docs.ts";
 import { askToComeBack } from "./http/events/come-back.ts";
@@ -44,8 +44,15 @@ export type RoutesParts = {
   readonly log: Logger;
 };
 
+/** The HTTP side, and what of it is of use without a request. */
+export type Routes = {
+  readonly app: Express;
+  readonly mintStreamToken: MintStreamToken;
+  readonly callbackLink: CallbackLinks;
+};
+
 /** Every operation with the stores that it works with. */
-export function createRoutes(parts: RoutesParts): Express {
+export function createRoutes(parts: RoutesParts): Routes {
   const { lanes, registry, statistics, publicUrl, corsOrigins, log } = parts;
   const ownReads = lanes.service.for({});
   const streamReads = lanes.streams.for({});
@@ -71,7 +78,7 @@ export function createRoutes(parts: RoutesParts): Express {
       onFailure: (err) => log.error({ err }, "a stream failed"),
     },
     mintStreamToken: createStreamTokenMint(streamTokenKey),
-    callbackLink: createCallbackLinks({ key: callbackKey, publicUrl }),
+    callbackLink: createCallbackLinks({ key: callbackKey }),
     callbacks: {
       store: createCallbackStore(lanes),
       key: callbackKey,
@@ -83,7 +90,7 @@ export function createRoutes(parts: RoutesParts): Express {
     docs: createDocs(RESOURCES),
   };
   const operations = RESOURCES.flatMap((resource) => resource.operations);
-  return createApp(operations, http, {
+  const app = createApp(operations, http, {
     log,
     corsOrigins,
     unsent: registry.unsent,
@@ -93,4 +100,5 @@ export function createRoutes(parts: RoutesParts): Express {
       log.warn({ err, reason }, "an event stream was put off"),
     ),
   });
+  return { app, mintStreamToken: http.mintStreamToken, callbackLink: http.callbackLink };
 }

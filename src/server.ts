@@ -50,6 +50,9 @@ const TIMEOUTS = {
   connectionsCheckingInterval: 2_000,
 };
 
+/** For browsers that came by HTTPS: come back by it for a year. The host is all ours. */
+const HTTPS_ONLY = "max-age=31536000; includeSubDomains";
+
 /** What requests that are under way get after the drain, and every later step of a stop. */
 const FINISH_MS = 5_000;
 const STEP_MS = 15_000;
@@ -85,7 +88,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       signal.throwIfAborted();
       fail("The database cannot be used: ", error);
     });
-    const http = createServer(TIMEOUTS, jobcast.app);
+    const http = createServer(TIMEOUTS, (req, res) => {
+      res.setHeader("Strict-Transport-Security", HTTPS_ONLY);
+      jobcast.app(req, res);
+    });
     boundConnections(http, config, log);
     await listen(http, config);
     running.push({ name: "HTTP server", stop: () => closeHttp(http) });

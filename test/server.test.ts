@@ -47,7 +47,9 @@ async function isWaiting(): Promise<boolean> {
 describe("a server", () => {
   it("is stopped when stop() resolves, and by one stop however often it is asked", async () => {
     const server = await start();
-    expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+    const { status, headers } = await fetch(`${server.url}/healthz`);
+    expect(status).toBe(200);
+    expect(headers.get("strict-transport-security")).toBe("max-age=31536000; includeSubDomains");
     const stops = [server.stop(), server.stop({ drainSeconds: 60 })];
     await Promise.all(stops);
     await server.stop();

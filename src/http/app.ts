@@ -58,7 +58,12 @@ export function createApp(
 /** An API has nothing to show: where it is opened as a page, that page may load and do nothing. */
 function protectBrowsers(): RequestHandler {
   const directives = { "default-src": ["'none'"], "frame-ancestors": ["'none'"] };
-  return helmet({ contentSecurityPolicy: { useDefaults: false, directives } });
+  return helmet({
+    contentSecurityPolicy: { useDefaults: false, directives },
+    // These are about a host, which may be somebody else's.
+    strictTransportSecurity: false,
+    originAgentCluster: false,
+  });
 }
 
 function allowOrigins(origins: readonly string[]): RequestHandler {

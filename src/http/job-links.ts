@@ -1,9 +1,9 @@
 import type { JobText } from "../protocol/job.ts";
 import type { CallbackLinks } from "./callbacks/callback-token.ts";
 
-/** A job as it is served, as JSON: `publicUrl`, without a slash at its end, makes its links absolute. */
-export function withLinks({ id, json }: JobText, publicUrl = "", callback?: string): string {
-  const self = selfLink(id, publicUrl);
+/** A job as it is served, as JSON: its links begin with `baseUrl`, which has no slash at its end. */
+export function withLinks({ id, json }: JobText, baseUrl: string, callback?: string): string {
+  const self = selfLink(id, baseUrl);
   const links = { self, events: `${self}/events`, ...(callback !== undefined && { callback }) };
   return `${json.slice(0, -1)},"links":${JSON.stringify(links)}}`;
 }
@@ -12,13 +12,13 @@ export function withLinks({ id, json }: JobText, publicUrl = "", callback?: stri
 export async function withCallback(
   job: JobText,
   callbackLink: CallbackLinks,
-  publicUrl?: string,
+  baseUrl: string,
 ): Promise<string> {
-  return withLinks(job, publicUrl, await callbackLink(job));
+  return withLinks(job, baseUrl, await callbackLink(job, baseUrl));
 }
 
-export function selfLink(id: string, publicUrl = ""): string {
-  return `${publicUrl}/v1/jobs/${id}`;
+export function selfLink(id: string, baseUrl: string): string {
+  return `${baseUrl}/v1/jobs/${id}`;
 }
 
 /** A JSON array of what is JSON already. */

@@ -38,6 +38,11 @@ export type Call<Query = unknown, Value = unknown> = {
   readonly id: string;
   readonly query: Query;
   /**
+   * What links begin with: where callers reach this server, or the path that it is mounted under.
+   * Without a slash at the end.
+   */
+  readonly baseUrl: string;
+  /**
    * Reads the body, and what it says beside the text that said it; nobody's is read before he may
    * do what it asks for.
    */

@@ -24,7 +24,7 @@ export type Docs = {
 
 /** What the operations work with. */
 export type HttpParts = {
-  /** Where callers reach this server, without a slash at the end. Unset: links are paths. */
+  /** Where callers reach this server, without a slash at the end. Unset: links are paths, from the root of its host. */
   readonly publicUrl?: string | undefined;
   readonly readBody: ReadBody;
   readonly jobs: JobStore;

@@ -78,7 +78,7 @@ const neverStore: RequestHandler = (_req, res, next) => {
 
 function createCall(
   { query, body }: Operation,
-  { readBody }: HttpParts,
+  { readBody, publicUrl }: HttpParts,
   req: Request,
   res: Response,
 ): Call<z.output<z.ZodObject>> {
@@ -92,6 +92,7 @@ function createCall(
       return parseId(req);
     },
     query: query ? parseQuery(query, req) : {},
+    baseUrl: publicUrl ?? req.baseUrl,
     async body() {
       if (!body) throw new TypeError("this operation takes no body");
       const bytes = await readBody(req, res, callerOf(res).ownerId, { maxBytes: body.maxBytes });

@@ -55,8 +55,8 @@ describe("the callback URL", () => {
 
   it("is absolute where the public URL is known", async () => {
     const key = async () => Buffer.alloc(32);
-    const link = createCallbackLinks({ key, publicUrl: "https://jobs.example/sub" });
-    expect(await link({ id: "some-id", attempt: 3 })).toMatch(
+    const link = createCallbackLinks({ key });
+    expect(await link({ id: "some-id", attempt: 3 }, "https://jobs.example/sub")).toMatch(
       /^https:\/\/jobs\.example\/sub\/v1\/callbacks\/some-id\?token=3\.[\da-z]+\.[\w-]{43}$/,
     );
   });
@@ -117,7 +117,10 @@ describe("a token", () => {
     const key = Buffer.alloc(32, 1);
     const tokenFor = async (lifeSeconds?: number) =>
       tokenOf(
-        await createCallbackLinks({ key: async () => key, lifeSeconds })({ id: "a", attempt: 4 }),
+        await createCallbackLinks({ key: async () => key, lifeSeconds })(
+          { id: "a", attempt: 4 },
+          "",
+        ),
       );
     const token = await tokenFor();
     const seconds = Number.parseInt(token.split(".")[1] ?? "", 36) - Date.now() / 1000;

@@ -127,7 +127,7 @@ describe("jobs in a transaction of Kysely", () => {
 });
 
 describe("jobcast inside an Express application", () => {
-  it("serves its routes under the prefix that it was mounted at, with its defaults", async () => {
+  async function mount() {
     const jobcast = createJobcast({
       databaseUrl: database.url,
       jwt: { secret: TEST_SECRET },
@@ -137,7 +137,11 @@ describe("jobcast inside an Express application", () => {
     const app = express();
     app.get("/own", (_req, res) => void res.send("own"));
     app.use("/jobcast", jobcast.app);
-    const http = await serveHttp(app);
+    return { jobcast, http: await serveHttp(app) };
+  }
+
+  it("serves its routes under the prefix that it was mounted at, with its defaults", async () => {
+    const { jobcast, http } = await mount();
     try {
       const { id } = await jobs.create(await database.connect(), { ownerId: "bob", type: "image" });
       const token = signToken({ sub: "bob" });
@@ -149,11 +153,72 @@ describe("jobcast inside an Express application", () => {
       expect(await mounted.next()).toMatchObject({ type: "status", lastEventId: idOf(1) });
       await mounted.close();
       expect(await (await fetch(`${http.url}/own`)).text()).toBe("own");
-      expect((await fetch(`${http.url}/jobcast/v1/nothing`)).status).toBe(404);
+      const nothing = await fetch(`${http.url}/jobcast/v1/nothing`);
+      expect(nothing.status).toBe(404);
+      // What is about the whole host is the host's to say.
+      expect(nothing.headers.has("strict-transport-security")).toBe(false);
+      expect(nothing.headers.has("origin-agent-cluster")).toBe(false);
     } finally {
-      await jobcast.drain(0);
       await jobcast.stop();
       await http.close();
     }
+  });
+
+  it("links to where it is, without being told its public URL", async () => {
+    const { jobcast, http } = await mount();
+    try {
+      const call = async (path: string, init: RequestInit = {}) => {
+        const authorization = `Bearer ${signToken({ sub: "bob", scope: "jobs:create" })}`;
+        const headers = { authorization, "content-type": "application/json" };
+        return fetch(new URL(path, http.url), { ...init, headers });
+      };
+      const made = await call("/jobcast/v1/jobs", { method: "POST", body: '{"type":"t"}' });
+      const location = made.headers.get("location") ?? "";
+      const { id, links } = (await made.json()) as { id: string; links: Record<string, string> };
+      expect(location).toBe(`/jobcast/v1/jobs/${id}`);
+      expect(links["self"]).toBe(location);
+      expect((await call(location)).status).toBe(200);
+      expect((await call(`${links["events"]}?wait=0`)).status).toBe(200);
+      const report = { method: "POST", body: '{"status":"processing"}' };
+      expect((await fetch(new URL(links["callback"] ?? "", http.url), report)).status).toBe(200);
+      const batch = await call("/jobcast/v1/batches", {
+        method: "POST",
+        body: '{"jobs":[{"type":"t"}]}',
+      });
+      const { links: ofBatch } = (await batch.json()) as { links: Record<string, string> };
+      for (const path of [ofBatch["self"], ofBatch["jobs"], `${ofBatch["events"]}?wait=0`]) {
+        expect([path, (await call(path ?? "")).status]).toEqual([path, 200]);
+      }
+    } finally {
+      await jobcast.stop();
+      await http.close();
+    }
+  });
+
+  it("gives tokens for viewers and URLs for providers, and ends its streams when it stops", async () => {
+    const { jobcast, http } = await mount();
+    const job = await jobs.create(await database.connect(), { ownerId: "bob", type: "image" });
+    const open = (token: string, id: string) =>
+      openStream({ url: http.url, path: `/jobcast/v1/jobs/${id}/events?access_token=${token}` });
+    const token = await jobcast.streamToken({ ownerId: "backend", jobs: [job.id] });
+    const viewer = await open(token, job.id);
+    expect(await viewer.next()).toMatchObject({ type: "status", lastEventId: idOf(1) });
+    const all = await open(await jobcast.streamToken({ ownerId: "bob", ttlSeconds: 60 }), job.id);
+    expect(all.status).toBe(200);
+    const stranger = await open(await jobcast.streamToken({ ownerId: "eve" }), job.id);
+    expect(stranger.status).toBe(404);
+
+    const callback = `${http.url}/jobcast${await jobcast.callbackUrl(job)}`;
+    const report = { method: "POST", body: '{"status":"completed"}' };
+    expect((await fetch(callback, report)).status).toBe(200);
+    expect(await viewer.next()).toMatchObject({ lastEventId: idOf(2) });
+
+    const other = await jobs.create(await database.connect(), { ownerId: "bob", type: "image" });
+    const unfinished = await open(await jobcast.streamToken({ ownerId: "bob" }), other.id);
+    await unfinished.next();
+    await jobcast.stop();
+    const close = await unfinished.next(({ type }) => type === "close");
+    expect(JSON.parse(close.data)).toMatchObject({ reason: "draining" });
+    await http.close();
   });
 });

@@ -59,7 +59,7 @@ export async function startJobsApi({
     publicUrl,
     readBody: createBodyReader(new BodyPlaces()),
     jobs: createJobStore(lanes),
-    callbackLink: createCallbackLinks({ key: async () => key, publicUrl }),
+    callbackLink: createCallbackLinks({ key: async () => key }),
     readiness: () => api.readiness,
   };
   const health = service.operations.filter(({ path }) => /^\/(healthz|readyz)$/.test(path));

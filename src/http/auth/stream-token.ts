@@ -16,15 +16,24 @@ export type StreamGrant = {
   readonly scope?: "jobs:read" | undefined;
   /** Whether its streams are counted by themselves: it is one viewer of many. */
   readonly isForOneViewer?: boolean | undefined;
-  /** Whole seconds since the epoch. */
-  readonly exp: number;
+  /** Default: 300 */
+  readonly ttlSeconds?: number | undefined;
+  /** The end of the token that asks for it, which it must not outlive: milliseconds since the epoch. */
+  readonly notAfter?: number | undefined;
 };
 
-export type MintStreamToken = (grant: StreamGrant) => Promise<string>;
+const TTL_SECONDS = 300;
+
+/** A token, and its end in whole seconds since the epoch. */
+export type MintStreamToken = (
+  grant: StreamGrant,
+) => Promise<{ readonly token: string; readonly exp: number }>;
 
 /** Signs stream tokens with the key that all processes on one database share. */
 export function createStreamTokenMint(key: () => Promise<Buffer>): MintStreamToken {
-  return async ({ ownerId, jobs, scope, isForOneViewer, exp }) => {
+  return async ({ ownerId, jobs, scope, isForOneViewer, ttlSeconds = TTL_SECONDS, notAfter }) => {
+    const wanted = Math.floor(Date.now() / 1_000) + ttlSeconds;
+    const exp = Math.min(wanted, (notAfter ?? Number.POSITIVE_INFINITY) / 1_000);
     const claims = {
       sub: ownerId,
       exp,
@@ -32,11 +41,12 @@ export function createStreamTokenMint(key: () => Promise<Buffer>): MintStreamTok
       ...(scope && { scope }),
       ...(isForOneViewer && { jti: randomUUID() }),
     };
-    return jwt.sign(claims, await key(), {
+    const token = jwt.sign(claims, await key(), {
       algorithm: "HS256",
       keyid: KEY_ID,
       audience: STREAM_AUDIENCE,
     });
+    return { token, exp };
   };
 }
 

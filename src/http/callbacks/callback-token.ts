@@ -6,16 +6,15 @@ const LIFE_SECONDS = 7 * 24 * 3_600;
 /** `<attempt>.<expiry in base 36>.<HMAC-SHA256 in base64url>`; the expiry in seconds. */
 const TOKEN = /^(\d{1,10})\.([\da-z]{1,10})\.([\w-]{43})$/;
 
-export type CallbackLinks = (job: {
-  readonly id: string;
-  readonly attempt: number;
-}) => Promise<string>;
+/** @param baseUrl where providers reach this server, without a slash at the end; or a path */
+export type CallbackLinks = (
+  job: { readonly id: string; readonly attempt: number },
+  baseUrl: string,
+) => Promise<string>;
 
 export type CallbackLinksParts = {
   /** What all processes on one database sign with. */
   readonly key: () => Promise<Buffer>;
-  /** Where providers reach this server, without a slash at the end. Unset: links are paths. */
-  readonly publicUrl?: string | undefined;
   /** Default: a week. */
   readonly lifeSeconds?: number | undefined;
 };
@@ -26,13 +25,12 @@ export type CallbackLinksParts = {
  */
 export function createCallbackLinks({
   key,
-  publicUrl = "",
   lifeSeconds = LIFE_SECONDS,
 }: CallbackLinksParts): CallbackLinks {
-  return async ({ id, attempt }) => {
+  return async ({ id, attempt }, baseUrl) => {
     const expiry = (Math.floor(Date.now() / 1_000) + lifeSeconds).toString(36);
     const signature = sign(await key(), id, String(attempt), expiry);
-    return `${publicUrl}/v1/callbacks/${id}?token=${attempt}.${expiry}.${signature}`;
+    return `${baseUrl}/v1/callbacks/${id}?token=${attempt}.${expiry}.${signature}`;
   };
 }
 

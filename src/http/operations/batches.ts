@@ -58,11 +58,11 @@ export const batches: Resource = {
         },
       },
       problems: ["insufficient_credits", "idempotency_key_in_use", "idempotency_key_reused"],
-      async handler({ batches: store, callbackLink, publicUrl }, { req, caller, body }) {
+      async handler({ batches: store, callbackLink }, { req, caller, body, baseUrl }) {
         const made = await store.create(toNewBatch(req, caller, await body()), caller.ownerId);
-        const batch = withBatchLinks(made.batch, publicUrl);
+        const batch = withBatchLinks(made.batch, baseUrl);
         const jobs = await Promise.all(
-          made.jobs.map((job) => withCallback(job, callbackLink, publicUrl)),
+          made.jobs.map((job) => withCallback(job, callbackLink, baseUrl)),
         );
         return {
           status: 201,
@@ -87,12 +87,12 @@ export const batches: Resource = {
         },
       },
       problems: [],
-      async handler({ batches: store, publicUrl }, { caller, query: { owner, limit, cursor } }) {
+      async handler({ batches: store }, { caller, query: { owner, limit, cursor }, baseUrl }) {
         const after = cursor === undefined ? undefined : parseJobCursor(cursor);
         const ofOwner = listedOwner(caller, owner);
         const listing = await store.list(ofOwner, { limit, after }, caller.ownerId);
         return reply({
-          items: listing.batches.map((batch) => withBatchLinks(batch, publicUrl)),
+          items: listing.batches.map((batch) => withBatchLinks(batch, baseUrl)),
           nextCursor: listing.next ? formatJobCursor(listing.next) : null,
         } satisfies BatchList);
       },
@@ -109,9 +109,9 @@ export const batches: Resource = {
         200: { description: "The batch.", content: json(batchResourceSchema, { batch: BATCH }) },
       },
       problems: ["not_found"],
-      async handler({ batches: store, publicUrl }, { caller, id }) {
+      async handler({ batches: store }, { caller, id, baseUrl }) {
         const batch = visibleBatch(await store.get(id, caller.ownerId), caller);
-        return reply(withBatchLinks(batch, publicUrl));
+        return reply(withBatchLinks(batch, baseUrl));
       },
     }),
     defineOperation({
@@ -167,11 +167,11 @@ export const batches: Resource = {
         },
       },
       problems: ["not_found"],
-      async handler({ batches: store, publicUrl }, { caller, id, body }) {
+      async handler({ batches: store }, { caller, id, body, baseUrl }) {
         requireOwn(caller, visibleBatch(await store.get(id, caller.ownerId), caller).ownerId);
         const { message } = (await body()).value;
         const batch = visibleBatch(await store.cancel(id, message, caller.ownerId), caller);
-        return reply(withBatchLinks(batch, publicUrl));
+        return reply(withBatchLinks(batch, baseUrl));
       },
     }),
   ],
@@ -189,8 +189,8 @@ function toNewBatch(
   return { ownerId, title: batch.title, body: text, jobCount: batch.jobs.length, once };
 }
 
-function withBatchLinks(batch: Batch, publicUrl = ""): BatchResource {
-  const self = `${publicUrl}/v1/batches/${batch.id}`;
-  const jobs = `${publicUrl}/v1/jobs?batch=${batch.id}`;
+function withBatchLinks(batch: Batch, baseUrl: string): BatchResource {
+  const self = `${baseUrl}/v1/batches/${batch.id}`;
+  const jobs = `${baseUrl}/v1/jobs?batch=${batch.id}`;
   return { ...batch, links: { self, events: `${self}/events`, jobs } };
 }

@@ -71,14 +71,14 @@ export const jobUpdates: Resource = {
         },
       },
       problems: ["not_found", "job_conflict", "attempt_mismatch"],
-      async handler({ jobs, readBody, publicUrl }, { req, res, caller, id }) {
+      async handler({ jobs, readBody }, { req, res, caller, id, baseUrl }) {
         const bytes = await readBody(req, res, caller.ownerId);
         const job = await jobs.update(
           id,
           readPatch(bytes, req.get("content-type")),
           caller.ownerId,
         );
-        return { json: withLinks(job, publicUrl) };
+        return { json: withLinks(job, baseUrl) };
       },
     }),
     defineOperation({
@@ -117,14 +117,14 @@ export const jobUpdates: Resource = {
         },
       },
       problems: [],
-      async handler({ jobs, readBody, publicUrl }, { req, res, caller }) {
+      async handler({ jobs, readBody }, { req, res, caller, baseUrl }) {
         const bytes = await readBody(req, res, caller.ownerId);
         const { ids, text } = readPatches(bytes, req.get("content-type"));
         // From 1 on, as PostgreSQL counts; what is no id is nobody's job.
         const positions = ids.flatMap((id, index) => (isJobId(id) ? [index + 1] : []));
         const outcomes = await jobs.updateMany(text, positions, caller.ownerId);
         for (const outcome of outcomes.values()) report(req, outcome);
-        const results = ids.map((id, index) => toResult(id, outcomes.get(index + 1), publicUrl));
+        const results = ids.map((id, index) => toResult(id, outcomes.get(index + 1), baseUrl));
         return { json: `{"results":${jsonArray(results)}}` };
       },
     }),
@@ -175,14 +175,10 @@ function isJobId(id: string): boolean {
 }
 
 /** @param outcome undefined for an id that cannot be one */
-function toResult(
-  id: string,
-  outcome: UpdateOutcome | undefined,
-  publicUrl: string | undefined,
-): string {
+function toResult(id: string, outcome: UpdateOutcome | undefined, baseUrl: string): string {
   const { job, refusal } = outcome ?? {};
   const head = `{"id":${JSON.stringify(id)},"ok"`;
-  if (job && refusal === undefined) return `${head}:true,"job":${withLinks(job, publicUrl)}}`;
+  if (job && refusal === undefined) return `${head}:true,"job":${withLinks(job, baseUrl)}}`;
   return `${head}:false,"problem":${JSON.stringify(toProblem(refuse(outcome)))}}`;
 }
 

@@ -76,12 +76,12 @@ export const jobs: Resource = {
         },
       },
       problems: ["insufficient_credits", "idempotency_key_in_use", "idempotency_key_reused"],
-      async handler({ jobs, callbackLink, publicUrl }, { req, caller, body }) {
+      async handler({ jobs, callbackLink }, { req, caller, body, baseUrl }) {
         const job = await jobs.create(toNewJob(req, caller, await body()), caller.ownerId);
         return {
           status: 201,
-          location: selfLink(job.id, publicUrl),
-          json: await withCallback(job, callbackLink, publicUrl),
+          location: selfLink(job.id, baseUrl),
+          json: await withCallback(job, callbackLink, baseUrl),
         };
       },
     }),
@@ -101,7 +101,7 @@ export const jobs: Resource = {
         },
       },
       problems: [],
-      async handler({ jobs, publicUrl }, { caller, query }) {
+      async handler({ jobs }, { caller, query, baseUrl }) {
         const { owner, status, batch, limit, offset, cursor, omit, ...filter } = query;
         const after = cursor === undefined ? undefined : parseJobCursor(cursor);
         const listing = await jobs.list(
@@ -109,7 +109,7 @@ export const jobs: Resource = {
           { limit, offset, omit, after },
           caller.ownerId,
         );
-        const items = jsonArray(listing.jobs.map((job) => withLinks(job, publicUrl)));
+        const items = jsonArray(listing.jobs.map((job) => withLinks(job, baseUrl)));
         const total = listing.total === undefined ? "" : `,"total":${listing.total}`;
         const next = JSON.stringify(listing.next ? formatJobCursor(listing.next) : null);
         return { json: `{"items":${items}${total},"nextCursor":${next}}` };
@@ -125,8 +125,8 @@ export const jobs: Resource = {
       params: jobPath(JOB_ID),
       answers: { 200: { description: "The job.", content: json(jobSchema, { job: JOB }) } },
       problems: ["not_found"],
-      async handler({ jobs, publicUrl }, { caller, id }) {
-        return { json: withLinks(await findJob(jobs, caller, id), publicUrl) };
+      async handler({ jobs }, { caller, id, baseUrl }) {
+        return { json: withLinks(await findJob(jobs, caller, id), baseUrl) };
       },
     }),
     defineOperation({
@@ -177,10 +177,10 @@ export const jobs: Resource = {
         },
       },
       problems: ["not_found", "job_conflict"],
-      async handler({ jobs, publicUrl }, { caller, id, body }) {
+      async handler({ jobs }, { caller, id, body, baseUrl }) {
         await findOwnJob(jobs, caller, id);
         const { message } = (await body()).value;
-        return { json: withLinks(await jobs.cancel(id, message, caller.ownerId), publicUrl) };
+        return { json: withLinks(await jobs.cancel(id, message, caller.ownerId), baseUrl) };
       },
     }),
     defineOperation({
@@ -206,13 +206,13 @@ export const jobs: Resource = {
         },
       },
       problems: ["not_found", "job_conflict", "insufficient_credits"],
-      async handler({ jobs, callbackLink, publicUrl }, { caller, id, body }) {
+      async handler({ jobs, callbackLink }, { caller, id, body, baseUrl }) {
         await findOwnJob(jobs, caller, id);
         const { message } = (await body()).value;
         const job = await jobs.retry(id, message, caller.ownerId);
         // An owner who may only watch must not be able to report on the job itself.
-        if (!mayPassOn(caller)) return { json: withLinks(job, publicUrl) };
-        return { json: await withCallback(job, callbackLink, publicUrl) };
+        if (!mayPassOn(caller)) return { json: withLinks(job, baseUrl) };
+        return { json: await withCallback(job, callbackLink, baseUrl) };
       },
     }),
   ],

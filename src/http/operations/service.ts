@@ -144,9 +144,9 @@ export const service: Resource = {
         },
       },
       problems: [],
-      handler({ docs, publicUrl }, { req, res }) {
+      handler({ docs }, { res, baseUrl }) {
         res.set("Cache-Control", "no-cache");
-        return reply(docs.describe(publicUrl ?? (req.baseUrl || "/")));
+        return reply(docs.describe(baseUrl || "/"));
       },
     }),
     defineOperation({

@@ -56,25 +56,16 @@ export const streamTokens: Resource = {
       problems: ["not_found"],
       async handler({ mintStreamToken, findOwners }, { caller, body }) {
         const { jobs, ttlSeconds } = (await body()).value;
-        const exp = Math.min(
-          Math.floor(Date.now() / 1_000) + ttlSeconds,
-          // It must not outlive the token that asks for it.
-          caller.expiresAt / 1_000 - CLOCK_TOLERANCE_SECONDS,
-        );
-        const grant = {
+        const { token, exp } = await mintStreamToken({
           ownerId: caller.ownerId,
           jobs,
           scope: jobs && (await scopeFor(findOwners, caller, jobs)),
           isForOneViewer: mayReadAll(caller),
-          exp,
-        };
-        return reply(
-          {
-            token: await mintStreamToken(grant),
-            expiresAt: new Date(exp * 1_000).toISOString(),
-          } satisfies StreamToken,
-          201,
-        );
+          ttlSeconds,
+          notAfter: caller.expiresAt - CLOCK_TOLERANCE_SECONDS * 1_000,
+        });
+        const expiresAt = new Date(exp * 1_000).toISOString();
+        return reply({ token, expiresAt } satisfies StreamToken, 201);
       },
     }),
   ],
