@@ -1,4 +1,4 @@
-import type { Express } from "express";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { Lanes } from "./db/lanes.ts";
 import { migrate } from "./db/migrate.ts";
 import { adoptRestoredHistory } from "./db/restore.ts";
@@ -14,13 +14,20 @@ import { createRoutes } from "./routes.ts";
 import { Hub } from "./stream/hub.ts";
 import { StreamRegistry, type StreamStatistics } from "./stream/registry.ts";
 
-export { MAX_HEADERS } from "./http/request-head.ts";
+export { MAX_HEADERS } from "./http/limits.ts";
 
 /**
  * Units and defaults are those of the environment variables of the same names: see .env.example.
  * `log` defaults to one of its own on the standard output, from level `info` on.
  */
 export type JobcastOptions = GivenOptions & { readonly log?: Logger };
+
+/** What Node's server calls, and what Express mounts. */
+export type RequestHandler = (
+  req: IncomingMessage,
+  res: ServerResponse,
+  next?: (error?: unknown) => void,
+) => void;
 
 export type StreamTokenGrant = {
   readonly ownerId: string;
@@ -31,8 +38,8 @@ export type StreamTokenGrant = {
 };
 
 export type Jobcast = {
-  /** Every route; it listens to nothing. */
-  readonly app: Express;
+  /** Every route, for `app.use` of Express or `createServer` of Node; it listens to nothing. */
+  readonly app: RequestHandler;
   /**
    * Migrates, takes the first snapshot and begins to listen. Rejects when it cannot, and when the
    * signal aborts it or `stop` is called, at every moment.

@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+import { createRequire } from "node:module";
+import { parseArgs } from "node:util";
 import jwt from "jsonwebtoken";
 import { type Config, loadConfig } from "./config.ts";
 import { createLog, type Logger } from "./log.ts";
@@ -7,8 +9,19 @@ import { type RunningServer, StartError, startServer } from "./server.ts";
 
 const EVERY_SCOPE = "jobs:create jobs:write jobs:read credits:grant stats:read";
 
+/** Beside `src` in the repository, and beside `dist` in the package. */
+const packageJson: { readonly version: string } = createRequire(import.meta.url)("../package.json");
+
 /** Ctrl-C reaches us twice under npm: from the terminal, and from npm, which passes it on. */
 const SAME_SIGNAL_MS = 500;
+
+const HELP = `jobcast: job status, from commit to browser
+
+Usage: jobcast             starts the service, on an embedded PostgreSQL without DATABASE_URL
+       jobcast --help      says this
+       jobcast --version   says which one it is
+
+It is configured by the environment, and by the file .env in the working directory: docs/operations.md.`;
 
 /** Aborts the start, too, whatever it waits for. */
 const stopping = new AbortController();
@@ -21,6 +34,7 @@ run().catch((error: unknown) => {
 });
 
 async function run(): Promise<void> {
+  if (isAnswered()) return;
   readEnvFile();
   const config = loadConfig(process.env);
   const log = createLog(config.logLevel, config.isProduction ? process.stdout : process.stderr);
@@ -36,6 +50,21 @@ async function run(): Promise<void> {
   endOnSignal(starting, log);
   const server = await starting;
   if (!config.isProduction) console.log(welcome(server, config));
+}
+
+/** What is asked of the command itself. @throws {StartError} for what it does not know */
+function isAnswered(): boolean {
+  try {
+    const { values } = parseArgs({
+      options: { help: { type: "boolean", short: "h" }, version: { type: "boolean" } },
+    });
+    if (values.help) console.log(HELP);
+    else if (values.version) console.log(packageJson.version);
+    else return false;
+    return true;
+  } catch (cause) {
+    throw new StartError(`${(cause as Error).message}. See jobcast --help.`, { cause });
+  }
 }
 
 /** The file of that name in the working directory; what the environment says counts more. */

@@ -51,6 +51,25 @@ function ending(main: MainProcess) {
   return within(main.ended, 20_000, () => `the end of the process\n${main.stderr()}`);
 }
 
+describe("the command", () => {
+  const command = (...args: string[]) =>
+    run(process.execPath, ["src/main.ts", ...args]).then(
+      ({ stdout }) => ({ stdout, stderr: "", code: 0 }),
+      (error: { stdout: string; stderr: string; code: number }) => error,
+    );
+
+  it("says what it is, and which one, without starting anything", async () => {
+    expect((await command("--help")).stdout).toMatch(/^jobcast: .*\n\nUsage: jobcast /);
+    const { version } = JSON.parse(readFileSync("package.json", "utf8"));
+    expect((await command("--version")).stdout).toBe(`${version}\n`);
+  });
+
+  it("does not take for a start what it does not know", async () => {
+    const { code, stderr } = await command("--prot=80");
+    expect([code, stderr]).toEqual([1, "Unknown option '--prot'. See jobcast --help.\n"]);
+  });
+});
+
 describe("a start that cannot succeed", () => {
   it("names every setting that is wrong at once, without a stack", async () => {
     const main = runMain({

@@ -1,6 +1,6 @@
 import type { Request, Response } from "express";
 import { JobcastError } from "../errors.ts";
-import { MAX_BODY } from "./request-head.ts";
+import { MAX_BODY } from "./limits.ts";
 
 /** Bytes of bodies that are here at a time, and what one caller may have of them. */
 const MAX_BYTES = 16 * MAX_BODY;

@@ -2,7 +2,8 @@ import express, { type Request, type Response } from "express";
 import { JobcastError } from "../errors.ts";
 import { digitsOfExponents } from "../protocol/json.ts";
 import type { BodyPlaces } from "./body-places.ts";
-import { checkBodySize, MAX_BODY, tooLarge } from "./request-head.ts";
+import { MAX_BODY } from "./limits.ts";
+import { checkBodySize, tooLarge } from "./request-head.ts";
 
 /** A body of JSON, as what it says and as the text that said it, in which no number was rounded. */
 export type JsonBody = { readonly value: unknown; readonly text: string };

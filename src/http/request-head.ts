@@ -1,11 +1,9 @@
 import type { Request, RequestHandler } from "express";
 import { JobcastError } from "../errors.ts";
+import { MAX_BODY, MAX_HEADERS } from "./limits.ts";
 
 /** A name, an IPv4 address or an IPv6 address in brackets, and a port. */
 const HOST = /^([\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?$/i;
-
-/** Headers of a request; Node keeps no more, and nobody has so many. */
-export const MAX_HEADERS = 100;
 
 /**
  * Refuses a Host and a URL that no part after this one could read: each would meet its own
@@ -32,9 +30,6 @@ export const refuseUnknown: RequestHandler = (req, res) => {
   }
   res.status(204).set("Allow", "GET, HEAD, OPTIONS").end();
 };
-
-/** Bytes of a body, as it was sent and after decompression. */
-export const MAX_BODY = 1_048_576;
 
 /**
  * Refuses a body that says that it is too large, before it is read: the parser would first read it

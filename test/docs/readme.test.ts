@@ -46,7 +46,9 @@ describe("README.md", () => {
 
   it("shows SQL that runs", async () => {
     const [sql = ""] = await codeBlocks("README.md", "sql");
-    for (const statement of sql.split(/;\n/).filter(Boolean)) await database.query(statement);
+    const [create = "", update = ""] = sql.split("\\gset\n");
+    const [made] = await database.query<{ id: string }>(create);
+    await database.query(update.replace(":'id'", `'${made?.id}'`));
     const rows = await database.query(
       "select progress, stage from jobcast.jobs where title = 'A sunset' and status = 'processing'",
     );

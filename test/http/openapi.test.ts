@@ -54,7 +54,8 @@ function routesOf(stack: readonly Layer[]): string[] {
 
 describe("the description of the API", () => {
   it("has every route of the service, and none that it has not", () => {
-    const routes = new Set(routesOf(server.jobcast.app.router.stack as unknown as Layer[]));
+    const app = server.jobcast.app as unknown as { router: { stack: Layer[] } };
+    const routes = new Set(routesOf(app.router.stack));
     const calls = [...routes].filter((route) => !PARTS_OF_A_PAGE.test(route));
     expect(calls.length).toBeGreaterThan(20);
     const described = description.operations.map(({ method, path }) => `${method} ${path}`);
