@@ -3,10 +3,9 @@
  *
  * Usage: import { buildStage, parseDockerfile } from "./dockerfile.ts"   (see prove-image.ts)
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { cp, mkdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { run } from "./run.ts";
 
 export type Stage = {
   readonly name: string;
@@ -90,19 +89,4 @@ async function copy(argument: string, workdir: string, folder: string): Promise<
     const options = { recursive: true, verbatimSymlinks: true };
     await cp(join(folder, from, source), join(workdir, to), options);
   }
-}
-
-type RunOptions = {
-  cwd: string;
-  env: Record<string, string>;
-  signal: AbortSignal;
-  uid?: number;
-  gid?: number;
-};
-
-/** @throws {Error} when the command does not end with 0. */
-export async function run(file: string, args: string[], options: RunOptions): Promise<void> {
-  const child = spawn(file, args, { ...options, stdio: ["ignore", "inherit", "inherit"] });
-  const [code, signal] = await once(child, "exit");
-  if (code !== 0) throw new Error(`${file} ${args.join(" ")} ended with ${code ?? signal}`);
 }

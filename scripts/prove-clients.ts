@@ -7,7 +7,6 @@
  * Exits 1 when a validator finds an error, a generator leaves an operation out, or a client does
  * not compile or does not get its job.
  */
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -17,6 +16,7 @@ import { join } from "node:path";
 import jwt from "jsonwebtoken";
 import { pino } from "pino";
 import { createJobcast } from "../src/index.ts";
+import { run } from "./run.ts";
 import { withTemporaryPostgres } from "./temporary-postgres.ts";
 
 const TOOLS = [
@@ -91,42 +91,35 @@ assert isinstance(read, Job) and read.status == "pending", read
 
 const folder = await mkdtemp(join(tmpdir(), "jobcast-clients-"));
 
-async function run(file: string, args: readonly string[], env: object = {}): Promise<void> {
-  const child = spawn(file, args, {
-    cwd: folder,
-    env: { ...process.env, ...env } as NodeJS.ProcessEnv,
-    stdio: ["ignore", "inherit", "inherit"],
-  });
-  const [code] = await once(child, "exit");
-  if (code !== 0) throw new Error(`${file} ${args.join(" ")} ended with ${code}`);
-}
+const command = (file: string, args: readonly string[], env: object = {}) =>
+  run(file, args, { cwd: folder, env: { ...process.env, ...env } as NodeJS.ProcessEnv });
 
 async function proveTypeScript(env: object): Promise<void> {
-  await run("npx", ["openapi-typescript", "openapi.json", "-o", "schema.d.ts"]);
+  await command("npx", ["openapi-typescript", "openapi.json", "-o", "schema.d.ts"]);
   await writeFile(join(folder, "openapi-ts.config.mjs"), HEY_CONFIG);
-  await run("npx", ["openapi-ts"]);
+  await command("npx", ["openapi-ts"]);
   await writeFile(join(folder, "fetch.ts"), FETCH);
   await writeFile(join(folder, "hey.ts"), HEY);
   const strict = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2023"];
   const types = ["--allowImportingTsExtensions", "--skipLibCheck"];
-  await run("npx", ["tsc", ...strict, ...types, "fetch.ts"]);
-  await run("npx", ["tsc", ...strict, ...types, "hey.ts"]);
-  await run(process.execPath, ["fetch.ts"], env);
-  await run(process.execPath, ["hey.ts"], env);
+  await command("npx", ["tsc", ...strict, ...types, "fetch.ts"]);
+  await command("npx", ["tsc", ...strict, ...types, "hey.ts"]);
+  await command(process.execPath, ["fetch.ts"], env);
+  await command(process.execPath, ["hey.ts"], env);
 }
 
 async function provePython(env: object, operations: number): Promise<void> {
-  await run("python3", ["-m", "venv", "python"]);
-  await run("python/bin/pip", ["install", "--quiet", PYTHON_TOOL]);
+  await command("python3", ["-m", "venv", "python"]);
+  await command("python/bin/pip", ["install", "--quiet", PYTHON_TOOL]);
   const generate = ["generate", "--path", "openapi.json", "--output-path", "client"];
-  await run("python/bin/openapi-python-client", [...generate, "--meta", "none"]);
+  await command("python/bin/openapi-python-client", [...generate, "--meta", "none"]);
   const files = await readdir(join(folder, "client/api"), { recursive: true });
   const found = files.filter((name) => name.endsWith(".py") && !name.endsWith("__init__.py"));
   if (found.length !== operations) {
     throw new Error(`the Python client has ${found.length} of ${operations} operations`);
   }
   await writeFile(join(folder, "use.py"), PYTHON);
-  await run("python/bin/python", ["use.py"], env);
+  await command("python/bin/python", ["use.py"], env);
 }
 
 async function prove(databaseUrl: string): Promise<void> {
@@ -146,8 +139,8 @@ async function prove(databaseUrl: string): Promise<void> {
     await writeFile(join(folder, "openapi.json"), text);
     await writeFile(join(folder, "package.json"), '{ "type": "module" }');
     await writeFile(join(folder, "validate.js"), VALIDATE);
-    await run("npm", ["install", "--silent", "--ignore-scripts", ...TOOLS]);
-    await run(process.execPath, ["validate.js"]);
+    await command("npm", ["install", "--silent", "--ignore-scripts", ...TOOLS]);
+    await command(process.execPath, ["validate.js"]);
     const operations = Object.values(paths).flatMap((methods) => Object.keys(methods)).length;
     await proveTypeScript({ URL: url, TOKEN: token });
     await provePython({ URL: url, TOKEN: token }, operations);

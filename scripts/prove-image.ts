@@ -20,9 +20,9 @@ import {
   makeContext,
   parseCommand,
   parseDockerfile,
-  run,
   type Stage,
 } from "./dockerfile.ts";
+import { run } from "./run.ts";
 import { withTemporaryPostgres } from "./temporary-postgres.ts";
 
 const READY_WITHIN_MS = 60_000;

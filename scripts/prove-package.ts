@@ -7,11 +7,10 @@
  * Exits 1 when publint or are-the-types-wrong find a fault, or when the examples do not compile
  * under strict, with the declarations of all packages checked.
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { run } from "./run.ts";
 
 const TOOLS = [
   "@arethetypeswrong/cli@0.18.5",
@@ -50,12 +49,7 @@ export { JobcastError, made, names };
 `;
 
 const folder = await mkdtemp(join(tmpdir(), "jobcast-package-"));
-
-async function run(file: string, args: readonly string[], cwd = folder): Promise<void> {
-  const child = spawn(file, args, { cwd, stdio: ["ignore", "inherit", "inherit"] });
-  const [code] = await once(child, "exit");
-  if (code !== 0) throw new Error(`${file} ${args.join(" ")} ended with ${code}`);
-}
+const there = { cwd: folder };
 
 /** Each example of the docs as a module, with what it takes for granted. */
 async function writeExamples(): Promise<string[]> {
@@ -69,21 +63,21 @@ async function writeExamples(): Promise<string[]> {
 }
 
 try {
-  await run("npm", ["run", "--silent", "build"], ".");
-  await run("npm", ["pack", "--silent", "--pack-destination", folder], ".");
+  await run("npm", ["run", "--silent", "build"], {});
+  await run("npm", ["pack", "--silent", "--pack-destination", folder], {});
   const [packed = ""] = (await readdir(folder)).filter((name) => name.endsWith(".tgz"));
   await writeFile(join(folder, "package.json"), '{ "type": "module", "private": true }');
-  await run("npm", ["install", "--silent", "--ignore-scripts", `./${packed}`, ...TOOLS]);
-  await run("npx", ["publint", "--strict", "node_modules/jobcast"]);
-  await run("npx", ["attw", packed, "--profile", "esm-only"]);
+  await run("npm", ["install", "--silent", "--ignore-scripts", `./${packed}`, ...TOOLS], there);
+  await run("npx", ["publint", "--strict", "node_modules/jobcast"], there);
+  await run("npx", ["attw", packed, "--profile", "esm-only"], there);
   const strict = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2023"];
   const examples = await writeExamples();
-  await run("npx", ["tsc", ...strict, "--noUncheckedIndexedAccess", ...examples]);
+  await run("npx", ["tsc", ...strict, "--noUncheckedIndexedAccess", ...examples], there);
   for (const name of ["jobcast", "jobcast/jobs", "jobcast/migrate"]) {
     const measure = `const before = process.memoryUsage().rss;
       await import("${name}");
       console.log("${name}", Math.round((process.memoryUsage().rss - before) / 1e6), "MB");`;
-    await run(process.execPath, ["--input-type=module", "-e", measure]);
+    await run(process.execPath, ["--input-type=module", "-e", measure], there);
   }
   console.log("the package installs, its types are right, and the examples compile");
 } finally {

@@ -1,4 +1,5 @@
 import { JobcastError } from "../errors.ts";
+import { Tally } from "../tally.ts";
 
 /** For whom something is done: his other requests may have to wait for it, and other people's not. */
 export type Turn = {
@@ -27,7 +28,7 @@ const MAX_WAITING = 2_000;
 export class Turns {
   readonly #size: number;
   readonly #waitMs: number;
-  readonly #owners = new Map<string, number>();
+  readonly #owners = new Tally();
   readonly #jobs = new Set<string>();
   #running = 0;
   #waiting: Waiting[] = [];
@@ -86,7 +87,7 @@ export class Turns {
   #mayStart({ owner, job }: Turn): boolean {
     const free = this.#size - this.#running;
     if (free <= 0 || (job !== undefined && this.#jobs.has(job))) return false;
-    return owner === undefined || (this.#owners.get(owner) ?? 0) < 2 * free;
+    return owner === undefined || this.#owners.of(owner) < 2 * free;
   }
 
   #mayWait({ owner }: Turn): boolean {
@@ -97,18 +98,14 @@ export class Turns {
 
   #start({ owner, job }: Turn): void {
     this.#running += 1;
-    if (owner !== undefined) this.#owners.set(owner, (this.#owners.get(owner) ?? 0) + 1);
+    if (owner !== undefined) this.#owners.add(owner, 1);
     if (job !== undefined) this.#jobs.add(job);
   }
 
   #end({ owner, job }: Turn): void {
     this.#running -= 1;
     if (job !== undefined) this.#jobs.delete(job);
-    if (owner !== undefined) {
-      const left = (this.#owners.get(owner) ?? 1) - 1;
-      if (left > 0) this.#owners.set(owner, left);
-      else this.#owners.delete(owner);
-    }
+    if (owner !== undefined) this.#owners.add(owner, -1);
     this.#startNext();
   }
 

@@ -1,5 +1,6 @@
 import type { Request, Response } from "express";
 import { JobcastError } from "../errors.ts";
+import { Tally } from "../tally.ts";
 import { MAX_BODY } from "./limits.ts";
 
 /** Bytes of bodies that are here at a time, and what one caller may have of them. */
@@ -18,7 +19,7 @@ type Waiting = { readonly owner: string; readonly bytes: number; readonly start:
 
 /** Room for the bodies of requests: from before they are read until they are answered. */
 export class BodyPlaces {
-  readonly #owners = new Map<string, number>();
+  readonly #owners = new Tally();
   #taken = 0;
   #waiting: Waiting[] = [];
 
@@ -36,15 +37,13 @@ export class BodyPlaces {
   }
 
   #hasRoom(owner: string, bytes: number): boolean {
-    const owned = this.#owners.get(owner) ?? 0;
+    const owned = this.#owners.of(owner);
     return this.#taken + bytes <= MAX_BYTES && owned + bytes <= MAX_OWNED_BYTES;
   }
 
   #move(owner: string, bytes: number): void {
     this.#taken += bytes;
-    const owned = (this.#owners.get(owner) ?? 0) + bytes;
-    if (owned > 0) this.#owners.set(owner, owned);
-    else this.#owners.delete(owner);
+    this.#owners.add(owner, bytes);
   }
 
   #giveBack(owner: string, bytes: number): void {

@@ -54,7 +54,7 @@ function metricsOf(source: StatisticsSource): Metric[] {
     {
       type: "counter",
       name: "streams_cut_total",
-      help: "Clients that left too much unread (slow), took nothing at all (stalled), or held the most when all together left too much (memory).",
+      help: "Clients that left too much unread (slow), took nothing at all (stalled), or had held the most for the longest when all together left too much (memory).",
       label: "reason",
       read: () => streams().cut,
     },

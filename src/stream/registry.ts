@@ -1,9 +1,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { JobcastError } from "../errors.ts";
+import { Tally } from "../tally.ts";
 import { Allowance } from "./allowance.ts";
 import type { CutReason, EventKind, EventStream } from "./event-stream.ts";
 import { type Frame, pingFrame } from "./frames.ts";
-import { Tally } from "./tally.ts";
 import { Unsent } from "./unsent.ts";
 
 export type Transport = "sse" | "long-poll";

@@ -30,9 +30,8 @@ export class Unsent {
   readonly #limit: number;
   readonly #holders = new Map<Holder, Held[]>();
   readonly #counts = new Map<Part, number>();
-  #total = 0;
-
   readonly #now: () => number;
+  #total = 0;
 
   /**
    * @param limit bytes; above it those are cut who have held the most for the longest: what a client
@@ -106,6 +105,7 @@ export class Unsent {
       holder.cut();
     }
   }
+
   /** Bytes by the time for which the oldest of them have waited. */
   #costOf(held: readonly Held[]): number {
     const [oldest] = held;

@@ -36,17 +36,25 @@ function convert(registry: typeof NAMES): { schemas: Record<string, JsonSchema> 
 }
 
 /** Says the same in fewer words, in those that generators of clients understand. */
-function tidy({ $schema: _, $id: __, ...schema }: JsonSchema): JsonSchema {
+export function tidy({ $schema: _, $id: __, ...schema }: JsonSchema): JsonSchema {
   const { pattern, ...rest } = schema;
   // The pattern of a date or a UUID is a screen of regular expression that `format` says better.
   const kept = "format" in schema || pattern === undefined ? rest : schema;
-  const members = Object.entries(kept).map(([key, value]) => [key, tidyNested(value)]);
+  const members = Object.entries(kept).map(([key, value]) => [key, tidyMember(key, value)]);
   return orNull(Object.fromEntries(members) as JsonSchema);
 }
 
-function tidyNested(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(tidyNested);
-  return typeof value === "object" && value !== null ? tidy(value as JsonSchema) : value;
+/** Members that are no schemas, whatever they look like. */
+const DATA: ReadonlySet<string> = new Set(["const", "default", "enum", "example", "examples"]);
+
+function tidyMember(key: string, value: unknown): unknown {
+  if (DATA.has(key) || typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((each) => tidyMember("", each));
+  if (key !== "properties") return tidy(value as JsonSchema);
+  // By names, and one may be that of a keyword.
+  return Object.fromEntries(
+    Object.entries(value).map(([name, each]) => [name, tidyMember("", each)]),
+  );
 }
 
 /** `anyOf: [a string, null]` as `type: [string, null]`. */

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Operation } from "../operation.ts";
-import type { JsonSchema } from "./json-schemas.ts";
+import { type JsonSchema, tidy } from "./json-schemas.ts";
 
 /** A parameter of a request, as OpenAPI writes it. */
 export type Parameter = {
@@ -51,7 +51,7 @@ function toParameter(place: Place, name: string, zod: z.ZodType): Parameter {
  * string of digits. Where that is no JSON, such as a moment, it is the text after all.
  */
 function toSchema(zod: z.ZodType): JsonSchema {
-  return withoutFormatPatterns(convert(zod));
+  return tidy(convert(zod));
 }
 
 function convert(zod: z.ZodType): JsonSchema {
@@ -61,18 +61,4 @@ function convert(zod: z.ZodType): JsonSchema {
     // A transformation, which JSON Schema cannot say.
     return z.toJSONSchema(zod, { io: "input" }) as JsonSchema;
   }
-}
-
-/** The pattern of a date or a UUID is a screen of regular expression that `format` says better. */
-function withoutFormatPatterns({ $schema: _, ...schema }: JsonSchema): JsonSchema {
-  const { pattern, ...rest } = schema;
-  const kept = "format" in schema || pattern === undefined ? rest : schema;
-  return Object.fromEntries(
-    Object.entries(kept).map(([key, value]) => [key, mapNested(value, withoutFormatPatterns)]),
-  );
-}
-
-function mapNested(value: unknown, map: (schema: JsonSchema) => JsonSchema): unknown {
-  if (Array.isArray(value)) return value.map((each) => mapNested(each, map));
-  return typeof value === "object" && value !== null ? map(value as JsonSchema) : value;
 }
