@@ -281,4 +281,18 @@ describe("close", () => {
     await refused.closed();
     expect(refused.seen.error).toBe("ECONNREFUSED");
   });
+
+  it("cuts also what is just being ended", async () => {
+    const { target, proxy, client } = await setupTalking();
+    const bystander = connect(target.port, "127.0.0.1");
+    await once(bystander, "data");
+    // Both ends arrive in one turn of the loop, so the proxy closes while it passes one of them on.
+    const closing = new Promise<void>((resolve) => {
+      target.sockets.at(-1)?.once("end", () => resolve(proxy.close()));
+    });
+    client.socket.end();
+    bystander.end();
+    await within(closing, 5_000, "the proxy to close");
+    await client.closed();
+  });
 });

@@ -147,8 +147,16 @@ function swallow({ client, upstream }: Link): void {
 }
 
 function tearDown({ client, upstream }: Link): void {
-  if (!client.destroyed) client.resetAndDestroy();
-  if (upstream?.destroyed === false) upstream.resetAndDestroy();
+  reset(client);
+  if (upstream) reset(upstream);
+}
+
+function reset(socket: Socket): void {
+  if (socket.destroyed) return;
+  // A socket that is being shut down takes no reset (EINVAL), and Node then never closes it.
+  const isShutting = socket.writableEnded && !socket.writableFinished && !socket.writableLength;
+  if (isShutting) socket.once("finish", () => reset(socket));
+  else socket.resetAndDestroy();
 }
 
 function closed(socket: Socket | undefined): Promise<void> {
