@@ -70,14 +70,19 @@ const READ_TEXTS = valuesOf(
 /**
  * The first rows with their values, in order: as many as weigh so much, or a single larger one. A
  * row that is gone by then went with its job, and is left out; one that cannot be read says so.
+ * `taken` rows weigh `bytes`, about.
  */
 export async function readFirstGroup(
   rows: readonly ChangeRow[],
   query: Query,
   maxBytes = GROUP_BYTES,
-): Promise<{ whole: readonly ChangeRow[]; taken: number }> {
+): Promise<{ whole: readonly ChangeRow[]; taken: number; bytes: number }> {
   const group = await nextGroup(rows, maxBytes, query);
-  return { whole: await complete(group, query), taken: group.length };
+  return {
+    whole: await complete(group, query),
+    taken: group.length,
+    bytes: group.reduce((sum, row) => sum + weightOf(row), 0),
+  };
 }
 
 /** By lower bounds first, which leaves few to be measured. */
@@ -111,10 +116,14 @@ async function measure(rows: readonly ChangeRow[], query: Query): Promise<readon
 function takeGroup(rows: readonly ChangeRow[], maxBytes: number): readonly ChangeRow[] {
   let bytes = 0;
   const end = rows.findIndex((row, index) => {
-    bytes += row.bytes + ROW_BYTES;
+    bytes += weightOf(row);
     return index > 0 && bytes > maxBytes;
   });
   return end === -1 ? rows : rows.slice(0, end);
+}
+
+function weightOf({ bytes }: ChangeRow): number {
+  return bytes + ROW_BYTES;
 }
 
 async function complete(group: readonly ChangeRow[], query: Query): Promise<readonly ChangeRow[]> {

@@ -4,7 +4,7 @@ import { type ChangeRow, hasChange, type MaybeChangeRow, newChanges } from "./ch
 import { DatabaseClient } from "./client.ts";
 import { readEpoch, readPlace } from "./epoch.ts";
 import { holdersOfBell } from "./lock-holders.ts";
-import { type NewsOptions, tellNews } from "./news.ts";
+import { type NewsOptions, newsTeller } from "./news.ts";
 import { type Query, theOne } from "./query.ts";
 import { NEWEST_XID, upTo } from "./visibility.ts";
 
@@ -130,7 +130,7 @@ function statements(
         if (rows.length <= PAGE) {
           const changed = rows.filter(hasChange);
           const end = endOfRead(newestXid(since, changed), rows[0]?.snapshot ?? "");
-          yield { changes: await tellNews(changed, news), ...end };
+          yield { changes: await newsTeller(news)(changed), ...end };
           return;
         }
       }
@@ -182,6 +182,7 @@ async function* catchUp(
   isCareful: boolean,
   news: NewsOptions,
 ): AsyncGenerator<FeedPage> {
+  const tell = newsTeller(news);
   await client.begin("begin isolation level repeatable read read only");
   try {
     await client.send(`set local statement_timeout = ${CATCH_UP_MS - 5_000}`);
@@ -196,7 +197,7 @@ async function* catchUp(
     for (let newest = since.xmax - 1; ; ) {
       const rows = await client.send<ChangeRow>(`fetch ${PAGE} from changes`, [], CATCH_UP_MS);
       newest = Math.max(newest, newestXid(since, rows));
-      const changes = await tellNews(rows, news);
+      const changes = await tell(rows);
       if (rows.length < PAGE) {
         yield { changes, ...endOfRead(newest, snapshot) };
         return;

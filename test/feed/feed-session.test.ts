@@ -56,3 +56,36 @@ it("does not read all jobs for some changes, also in a session without settings"
   );
   expect(after - before).toBe(500);
 });
+
+it("reads four megabytes of values for everybody, however many pages there are of them", async () => {
+  const writer = await db.connect();
+  await writer.query(
+    "insert into jobcast.jobs (owner_id, type) select 'alice', 'test' from generate_series(1, 3000)",
+  );
+  let bytes = 0;
+  const session = await openFeedSession({
+    connectionString: db.url,
+    signal: new AbortController().signal,
+    isWatched: () => true,
+    readValues: async <Row extends object>(text: string, values?: readonly unknown[]) => {
+      const rows = await db.query<Row>(text, [...(values ?? [])]);
+      bytes += JSON.stringify(rows).length;
+      return rows;
+    },
+    onUnread: (error) => expect.unreachable(String(error)),
+  });
+  const since = await session.currentSnapshot();
+  await writer.query("update jobcast.jobs set message = repeat('m', 50000)");
+  let [changes, pages] = [0, 0];
+  for await (const page of session.read(since)) {
+    changes += page.changes.length;
+    pages += 1;
+  }
+  session.destroy();
+  await writer.end();
+
+  expect(changes).toBe(3_000);
+  expect(pages).toBe(4);
+  expect(bytes).toBeGreaterThan(3_000_000);
+  expect(bytes).toBeLessThan(4.5 * 1_048_576);
+});
