@@ -183,6 +183,12 @@ async function* catchUp(
   news: NewsOptions,
 ): AsyncGenerator<FeedPage> {
   const tell = newsTeller(news);
+  let fetched: Promise<ChangeRow[]> | undefined;
+  const fetchPage = () => {
+    fetched = client.send<ChangeRow>(`fetch ${PAGE} from changes`, [], CATCH_UP_MS);
+    fetched.catch(() => undefined); // it may fail while the page before is told, and is awaited later
+    return fetched;
+  };
   await client.begin("begin isolation level repeatable read read only");
   try {
     await client.send(`set local statement_timeout = ${CATCH_UP_MS - 5_000}`);
@@ -194,17 +200,22 @@ async function* catchUp(
       [formatSnapshot(since)],
       CATCH_UP_MS,
     );
-    for (let newest = since.xmax - 1; ; ) {
-      const rows = await client.send<ChangeRow>(`fetch ${PAGE} from changes`, [], CATCH_UP_MS);
+    let newest = since.xmax - 1;
+    for (let page = fetchPage(); ; ) {
+      const rows = await page;
+      const isLast = rows.length < PAGE;
+      // The database reads the next page while we read of this one what is large.
+      if (!isLast) page = fetchPage();
       newest = Math.max(newest, newestXid(since, rows));
       const changes = await tell(rows);
-      if (rows.length < PAGE) {
+      if (isLast) {
         yield { changes, ...endOfRead(newest, snapshot) };
         return;
       }
       yield { changes };
     }
   } finally {
+    await fetched?.catch(() => undefined);
     await client.send("commit").catch(() => client.destroy());
   }
 }
