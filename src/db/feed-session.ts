@@ -4,7 +4,7 @@ import { type ChangeRow, hasChange, type MaybeChangeRow, newChanges } from "./ch
 import { DatabaseClient } from "./client.ts";
 import { readEpoch, readPlace } from "./epoch.ts";
 import { holdersOfBell } from "./lock-holders.ts";
-import { type NewsOptions, newsTeller } from "./news.ts";
+import { type NewsOptions, NewsTeller } from "./news.ts";
 import { type Query, theOne } from "./query.ts";
 import { NEWEST_XID, upTo } from "./visibility.ts";
 
@@ -94,7 +94,12 @@ export async function openFeedSession(options: FeedSessionOptions): Promise<Feed
     await client.connect();
     await client.prepare();
     const epoch = await readEpoch((text, values) => client.run(text, values));
-    return { epoch, closed, ...statements(client, options), destroy: () => client.destroy() };
+    return {
+      epoch,
+      closed,
+      ...statements(client, new NewsTeller(options)),
+      destroy: () => client.destroy(),
+    };
   } catch (error) {
     client.destroy();
     throw error;
@@ -103,7 +108,7 @@ export async function openFeedSession(options: FeedSessionOptions): Promise<Feed
 
 function statements(
   client: DatabaseClient,
-  news: NewsOptions,
+  teller: NewsTeller,
 ): Omit<FeedSession, "epoch" | "closed" | "destroy"> {
   let isFirstRead = true;
   const query: Query = (text, values) => client.run(text, values);
@@ -122,6 +127,7 @@ function statements(
     },
 
     async *read(since, isCareful = false) {
+      teller.startRead();
       // Nobody knows how much a new session missed, and a live read is not given the time for much.
       if (!isFirstRead) {
         const rows = await client.run<MaybeChangeRow<{ snapshot: string }>>(readLive(isCareful), [
@@ -130,11 +136,11 @@ function statements(
         if (rows.length <= PAGE) {
           const changed = rows.filter(hasChange);
           const end = endOfRead(newestXid(since, changed), rows[0]?.snapshot ?? "");
-          yield { changes: await newsTeller(news)(changed), ...end };
+          yield { changes: await teller.tell(changed), ...end };
           return;
         }
       }
-      yield* catchUp(client, since, isCareful, news);
+      yield* catchUp(client, since, isCareful, teller);
       isFirstRead = false;
     },
 
@@ -180,9 +186,8 @@ async function* catchUp(
   client: DatabaseClient,
   since: Snapshot,
   isCareful: boolean,
-  news: NewsOptions,
+  teller: NewsTeller,
 ): AsyncGenerator<FeedPage> {
-  const tell = newsTeller(news);
   let fetched: Promise<ChangeRow[]> | undefined;
   const fetchPage = () => {
     fetched = client.send<ChangeRow>(`fetch ${PAGE} from changes`, [], CATCH_UP_MS);
@@ -207,7 +212,7 @@ async function* catchUp(
       // The database reads the next page while we read of this one what is large.
       if (!isLast) page = fetchPage();
       newest = Math.max(newest, newestXid(since, rows));
-      const changes = await tell(rows);
+      const changes = await teller.tell(rows);
       if (isLast) {
         yield { changes, ...endOfRead(newest, snapshot) };
         return;
