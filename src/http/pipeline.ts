@@ -24,34 +24,34 @@ export function oneAtATime(): RequestHandler {
   const waiting = new WeakMap<Socket, Load>();
   const all: Load = { requests: 0, bytes: 0 };
 
-  function count(socket: Socket, change: 1 | -1, bytes: number): Load {
-    const own = waiting.get(socket) ?? { requests: 0, bytes: 0 };
-    waiting.set(socket, own);
+  /** What waits on a connection; with it goes what still does. One listener for all of them. */
+  function loadOf(socket: Socket): Load {
+    const known = waiting.get(socket);
+    if (known) return known;
+    const load = { requests: 0, bytes: 0 };
+    waiting.set(socket, load);
+    socket.once("close", () => count(load, -load.requests, -load.bytes));
+    return load;
+  }
+
+  function count(own: Load, requests: number, bytes: number): void {
     for (const load of [own, all]) {
-      load.requests += change;
-      load.bytes += change * bytes;
+      load.requests += requests;
+      load.bytes += bytes;
     }
-    return own;
   }
 
   return (req, res, next) => {
     const { socket } = req;
     if (res.socket) return next();
     const bytes = bytesOf(req);
-    const own = count(socket, 1, bytes);
-    const isTooMany = exceeds(own, MAX_WAITING) || exceeds(all, MAX_WAITING_IN_ALL);
-    let isWaiting = true;
-    const stopWaiting = () => {
-      if (isWaiting) count(socket, -1, bytes);
-      isWaiting = false;
-    };
-    socket.once("close", stopWaiting);
+    const own = loadOf(socket);
+    count(own, 1, bytes);
     res.once("socket", () => {
-      socket.off("close", stopWaiting);
-      stopWaiting();
+      count(own, -1, -bytes);
       next();
     });
-    if (isTooMany) socket.destroy();
+    if (exceeds(own, MAX_WAITING) || exceeds(all, MAX_WAITING_IN_ALL)) socket.destroy();
   };
 }
 

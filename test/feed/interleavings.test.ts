@@ -130,4 +130,4 @@ it(`wakes a sleeper for every change, in all ${ORDERS.length} orders`, async () 
     expect(complaints, told).toEqual([]);
   }
   expect(commitsAsleep).toBeGreaterThan(0);
-});
+}, 180_000);

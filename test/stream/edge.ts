@@ -61,15 +61,19 @@ export async function startEdge(options: Options = {}, given?: TestDatabase): Pr
     open,
     async expectNothingOpen() {
       await Promise.all(clients.splice(0).map((client) => client.close()));
-      const isQuiet = () => {
+      let subscriptions: unknown;
+      // Who came last may not have been let in yet when the first are gone.
+      const isQuiet = async () => {
+        const { body } = await server.call("GET", "/v1/stats");
+        subscriptions = body.subscriptions;
         const { open: counts } = server.jobcast.statistics();
-        return counts.sse + counts["long-poll"] === 0;
+        return counts.sse + counts["long-poll"] + body.subscriptions.subscribers === 0;
       };
-      const left = () => `no open stream; ${JSON.stringify(server.jobcast.statistics())}`;
-      await until(isQuiet, 5_000, left);
+      const left = () =>
+        `no open stream; ${JSON.stringify([server.jobcast.statistics(), subscriptions])}`;
+      await until(isQuiet, 20_000, left);
       expect(server.jobcast.statistics().openByOwner).toEqual({});
-      const { body } = await server.call("GET", "/v1/stats");
-      expect(body.subscriptions).toEqual({ topics: 0, subscribers: 0 });
+      expect(subscriptions).toEqual({ topics: 0, subscribers: 0 });
     },
     async stop() {
       await server.stop();
