@@ -228,6 +228,7 @@ create table jobcast.migrations (
   id integer not null,
   name text not null,
   applied_at timestamp with time zone not null default clock_timestamp(),
+  is_additive boolean not null default false,
   constraint migrations_pkey PRIMARY KEY (id)
 );
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.migrations FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
@@ -255,7 +256,7 @@ create table jobcast.signing_keys (
 );
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.signing_keys FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.signing_keys FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
-comment on table jobcast.signing_keys is 'Secret. Delete a row and restart every process: its tokens are void and a new key is made.';
+comment on table jobcast.signing_keys is 'Secret. Delete a row, and within seconds the tokens that it signed are void and a new key is made.';
 
 create table jobcast.status_history (
   job_id uuid not null,

@@ -1,15 +1,17 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { calm } from "./calm-log.ts";
 import { Lanes } from "./db/lanes.ts";
-import { migrate } from "./db/migrate.ts";
+import { assertMigrated, migrate } from "./db/migrate.ts";
 import { adoptRestoredHistory } from "./db/restore.ts";
 import { createRetention } from "./db/retention.ts";
+import { SigningKey } from "./db/signing-key.ts";
 import { createSweeper } from "./db/sweeper.ts";
 import { createListener } from "./feed/listener.ts";
-import type { Readiness } from "./http/parts.ts";
 import type { StatisticsSource } from "./http/statistics.ts";
 import { createLog, type Logger } from "./log.ts";
 import { shareOpenFiles } from "./open-files.ts";
 import { type GivenOptions, parseOptions } from "./options.ts";
+import { logReadiness, type Phase, readinessOf } from "./readiness.ts";
 import { createRoutes } from "./routes.ts";
 import { Hub } from "./stream/hub.ts";
 import { StreamRegistry, type StreamStatistics } from "./stream/registry.ts";
@@ -70,7 +72,11 @@ export type Jobcast = {
  * Builds the parts that live, and ties them together.
  * @throws {ConfigError} naming every option that is wrong
  */
-export function createJobcast({ log = createLog("info"), ...given }: JobcastOptions): Jobcast {
+export function createJobcast({
+  log: requestLog = createLog("info"),
+  ...given
+}: JobcastOptions): Jobcast {
+  const log = calm(requestLog);
   const options = parseOptions(given);
   const { databaseUrl } = options;
   const lanes = new Lanes({
@@ -106,13 +112,18 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
       adoptHistory().catch((err) => log.error({ err }, "restored history was not adopted"));
     },
     onSplit: () => lanes.renew(),
-    migrate: (signal) => migrate({ connectionString: databaseUrl, signal, log }),
+    migrate: prepareDatabase,
     log,
   });
+  const ownQuery = lanes.service.for({});
+  const streamTokenKey = new SigningKey(ownQuery, "stream tokens");
+  const callbackKey = new SigningKey(ownQuery, "callback tokens");
   const sweeper = createSweeper(lanes.service, log);
   const retention = createRetention(lanes.service, options.retention, log);
   const stopping = new AbortController();
-  let phase: "new" | "started" | "draining" | "stopped" = "new";
+  let phase: Phase = "new";
+  let stopLogging: (() => void) | undefined;
+  const readiness = () => readinessOf(phase, listener, lanes);
 
   const statistics: StatisticsSource = {
     streams: () => registry.statistics(),
@@ -124,26 +135,17 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
     retention: () => retention.state(),
   };
 
+  async function prepareDatabase(signal: AbortSignal): Promise<void> {
+    // Who is in the way is named each time.
+    const how = { connectionString: databaseUrl, signal, log: requestLog };
+    if (options.migrate === "off") return assertMigrated(how);
+    const migrated = await migrate(how);
+    if (migrated.length > 0) log.info({ migrated }, "the database was migrated");
+  }
+
   async function adoptHistory(): Promise<void> {
     const adopted = await adoptRestoredHistory(lanes.service, stopping.signal);
     if (adopted > 0) log.warn({ adopted }, "history was restored from another cluster");
-  }
-
-  function readiness(): Readiness {
-    const { isHealthy, trouble, ...listening } = listener.state();
-    const away = Object.entries(lanes.state()).filter(([, lane]) => !lane.isHealthy);
-    const database = away.length === 0;
-    const why = [
-      ...(phase === "started" ? [] : [`it is ${phase}`]),
-      ...away.map(([name, lane]) => `no answer for ${name}: ${lane.trouble ?? "none in time"}`),
-      ...(trouble === null ? [] : [`the feed has no session: ${trouble}`]),
-      ...(listening.bell === false ? ["the bell was not heard"] : []),
-      ...(isHealthy || trouble !== null || listening.bell === false
-        ? []
-        : ["nothing was read lately"]),
-    ];
-    const ready = phase === "started" && isHealthy && database;
-    return { ready, phase, database, ...listening, ...(!ready && { why }) };
   }
 
   async function start(signal: AbortSignal): Promise<void> {
@@ -154,8 +156,7 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
     };
     signal.addEventListener("abort", giveUp);
     try {
-      const migrated = await migrate({ connectionString: databaseUrl, signal, log });
-      if (migrated.length > 0) log.info({ migrated }, "the database was migrated");
+      await prepareDatabase(signal);
       if (maxStreams < options.maxStreams) {
         log.info(
           { openFiles: files.limit, maxStreams },
@@ -165,17 +166,22 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
       await adoptHistory();
       await listener.start();
       registry.start();
+      streamTokenKey.start();
+      callbackKey.start();
       sweeper.start();
       retention.start();
       await lanes.start();
       signal.throwIfAborted();
       phase = "started";
+      stopLogging = logReadiness(readiness, requestLog);
     } finally {
       signal.removeEventListener("abort", giveUp);
     }
   }
 
   async function endParts(): Promise<void> {
+    streamTokenKey.stop();
+    callbackKey.stop();
     // The connections with them: they cut what hangs, and the sweeper waits for its query.
     await Promise.all([sweeper.stop(), retention.stop(), listener.stop(), lanes.end()]);
   }
@@ -183,12 +189,15 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
   const { app, mintStreamToken, callbackLink } = createRoutes({
     ...options,
     lanes,
+    streamTokenKey,
+    callbackKey,
     hub,
     registry,
     readiness,
     statistics,
     epoch: () => listener.epoch,
     log,
+    requestLog,
   });
 
   return {
@@ -197,11 +206,13 @@ export function createJobcast({ log = createLog("info"), ...given }: JobcastOpti
       start(signal ? AbortSignal.any([signal, stopping.signal]) : stopping.signal),
     async drain(ms) {
       if (phase !== "stopped") phase = "draining";
+      stopLogging?.();
       await registry.drain(ms);
     },
     async stop() {
       if (phase === "stopped") return;
       phase = "stopped";
+      stopLogging?.();
       stopping.abort(new Error("jobcast was stopped"));
       await registry.drain(0);
       registry.stop();

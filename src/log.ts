@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { unescape as unescapeQuery } from "node:querystring";
 import { type DestinationStream, destination as fileDestination, type Logger, pino } from "pino";
 import type { Options } from "pino-http";
+import { isCountedOnly } from "./calm-log.ts";
 
 export type { Logger };
 
@@ -29,7 +30,17 @@ export const requestLogOptions = {
     res: ({ statusCode }: ServerResponse) => ({ status: statusCode }),
   },
   quietReqLogger: true,
+  customLogLevel: ({ url }: IncomingMessage, res: ServerResponse) => {
+    // What is refused for want of a database is counted, not listed, and so are probes.
+    if (res.statusCode === 503 || isCountedOnly(res) || PROBES.test(url ?? "")) return "debug";
+    return res.statusCode >= 500 ? "warn" : "info";
+  },
+  // The status says it: what went wrong has been logged where it did.
+  customErrorObject: (_req, _res, _error, { err, ...line }) => line,
 } satisfies Options;
+
+/** What an orchestrator or a scraper asks every few seconds. */
+const PROBES = /^\/(healthz|readyz|metrics)(\?|$)/;
 
 /**
  * What looks like a token, wherever it is: clients put a second question mark, encode the first one,

@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 import { createRequire } from "node:module";
-import { parseArgs } from "node:util";
-import jwt from "jsonwebtoken";
-import { type Config, loadConfig } from "./config.ts";
+import { SignJWT } from "jose";
 import { createLog, type Logger } from "./log.ts";
 import { ConfigError } from "./options.ts";
-import { type RunningServer, StartError, startServer } from "./server.ts";
+import { HELP, parseCommand } from "./service/command-line.ts";
+import { type Config, loadConfig, loadMigrateConfig } from "./service/config.ts";
+import { runMigrate } from "./service/migrate-command.ts";
+import { type RunningServer, startServer } from "./service/server.ts";
+import { StartError } from "./service/start-error.ts";
 
 const EVERY_SCOPE = "jobs:create jobs:write jobs:read credits:grant stats:read";
 
@@ -15,29 +17,36 @@ const packageJson: { readonly version: string } = createRequire(import.meta.url)
 /** Ctrl-C reaches us twice under npm: from the terminal, and from npm, which passes it on. */
 const SAME_SIGNAL_MS = 500;
 
-const HELP = `jobcast: job status, from commit to browser
-
-Usage: jobcast             starts the service, on an embedded PostgreSQL without DATABASE_URL
-       jobcast --help      says this
-       jobcast --version   says which one it is
-
-It is configured by the environment, and by the file .env in the working directory: docs/operations.md.`;
-
 /** Aborts the start, too, whatever it waits for. */
 const stopping = new AbortController();
 
 run().catch((error: unknown) => {
   if (stopping.signal.aborted) process.exit(0); // what had been started was stopped again
-  const isExpected = error instanceof ConfigError || error instanceof StartError;
-  console.error(isExpected ? error.message : error);
+  report(error);
   process.exit(1);
 });
 
+/** In production everything that is printed is read by a program. */
+function report(error: unknown): void {
+  const isExpected = error instanceof ConfigError || error instanceof StartError;
+  if (process.env["NODE_ENV"] !== "production") {
+    console.error(isExpected ? error.message : error);
+    return;
+  }
+  const log = createLog("fatal", process.stderr);
+  const problems = error instanceof ConfigError ? { problems: error.problems } : {};
+  if (isExpected) log.fatal(problems, error.message);
+  else log.fatal({ err: error }, "jobcast cannot start");
+}
+
 async function run(): Promise<void> {
-  if (isAnswered()) return;
+  const command = parseCommand(process.argv.slice(2));
+  if (command === "help") return console.log(HELP);
+  if (command === "version") return console.log(packageJson.version);
   readEnvFile();
+  if (command === "migrate") return migrateOnly();
   const config = loadConfig(process.env);
-  const log = createLog(config.logLevel, config.isProduction ? process.stdout : process.stderr);
+  const log = logFor(config);
   const starting = startServer({
     config,
     log,
@@ -49,22 +58,19 @@ async function run(): Promise<void> {
   });
   endOnSignal(starting, log);
   const server = await starting;
-  if (!config.isProduction) console.log(welcome(server, config));
+  if (!config.isProduction) console.log(await welcome(server, config));
 }
 
-/** What is asked of the command itself. @throws {StartError} for what it does not know */
-function isAnswered(): boolean {
-  try {
-    const { values } = parseArgs({
-      options: { help: { type: "boolean", short: "h" }, version: { type: "boolean" } },
-    });
-    if (values.help) console.log(HELP);
-    else if (values.version) console.log(packageJson.version);
-    else return false;
-    return true;
-  } catch (cause) {
-    throw new StartError(`${(cause as Error).message}. See jobcast --help.`, { cause });
-  }
+async function migrateOnly(): Promise<void> {
+  const config = loadMigrateConfig(process.env);
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => stopping.abort());
+  const migrated = await runMigrate(config, logFor(config), stopping.signal);
+  console.log(migrated.length > 0 ? migrated.join("\n") : "There is nothing to migrate.");
+}
+
+/** In production all that is printed is the log. */
+function logFor({ logLevel, isProduction }: Pick<Config, "logLevel" | "isProduction">): Logger {
+  return createLog(logLevel, isProduction ? process.stdout : process.stderr);
 }
 
 /** The file of that name in the working directory; what the environment says counts more. */
@@ -104,18 +110,23 @@ function end(how: { starting: Promise<RunningServer>; code: number; drainSeconds
 }
 
 /** What a developer sees: an address, a token, and lines to paste into one shell. */
-function welcome(
+async function welcome(
   { url, secret, embeddedUrl }: RunningServer,
   { jwt: { issuer, audience } }: Config,
-): string {
+): Promise<string> {
   const lines = [`jobcast listens on ${url}`];
   if (embeddedUrl) lines.push("", "Its database:", `  psql '${embeddedUrl}'`);
   if (secret === undefined) return lines.join("\n");
-  const token = jwt.sign({ sub: "dev", scope: EVERY_SCOPE }, secret, {
-    expiresIn: "24h",
-    ...(issuer !== undefined && { issuer }),
-    ...(audience !== undefined && { audience }),
-  });
+  const token = await new SignJWT({
+    sub: "dev",
+    scope: EVERY_SCOPE,
+    ...(issuer !== undefined && { iss: issuer }),
+    ...(audience !== undefined && { aud: audience }),
+  })
+    .setProtectedHeader({ alg: "HS256", typ: "JWT" })
+    .setIssuedAt()
+    .setExpirationTime("24h")
+    .sign(new TextEncoder().encode(secret));
   const curl = `curl -sS -H "Authorization: Bearer $TOKEN"`;
   const json = "-H 'Content-Type: application/json'";
   lines.push(

@@ -31,14 +31,27 @@ export function oneOf<const T extends readonly [string, ...string[]]>(values: T)
   return z.enum(values, `expected one of ${values.join(", ")}`);
 }
 
-const postgresUrl = z
-  .string("expected a text")
-  .refine(isPostgresUrl, "expected postgres://user:password@host:port/database");
+const postgresUrl = z.string("expected a text").superRefine((url, context) => {
+  const message = postgresUrlProblem(url);
+  if (message !== undefined) context.addIssue({ code: "custom", message });
+});
 
 /** As pg reads it: blanks are taken, and so is a user without a host (a Unix socket). */
-function isPostgresUrl(text: string): boolean {
+function postgresUrlProblem(text: string): string | undefined {
+  const expected = "expected postgres://user:password@host:port/database";
   const url = text.replaceAll(" ", "%20").replace("@/", "@socket/");
-  return /^postgres(ql)?:\/\//.test(url) && URL.canParse(url);
+  if (!/^postgres(ql)?:\/\//.test(url)) return expected;
+  if (!URL.canParse(url)) {
+    const hosts = /^[^/]+\/\/(?:[^@/]*@)?([^/?#]*)/.exec(url)?.[1] ?? "";
+    if (hosts.includes(",")) return "expected one host: of several pg would know only one";
+    return `${expected}, and what is special in the password percent-encoded (/ as %2F, # as %23)`;
+  }
+  // Of an unencoded password that begins with digits a URL makes a port, and goes on with the rest.
+  const { pathname, search, hash } = new URL(url);
+  if (hash !== "" || pathname.includes("@") || /^\?[^=]*@/.test(search)) {
+    return "expected what is special in the password percent-encoded (/ as %2F, # as %23, ? as %3F)";
+  }
+  return undefined;
 }
 
 function isWebUrl(text: string): boolean {
@@ -84,6 +97,7 @@ export const optionFields = {
   databaseUrl: postgresUrl,
   listenDatabaseUrl: postgresUrl.optional(),
   databasePoolSize: wholeNumber(4, 1_000, "connections").default(12),
+  migrate: oneOf(["auto", "off"]).default("auto"),
   feed: oneOf(["auto", "bell", "poll"]).default("auto"),
   publicUrl: text
     .refine(isWebUrl, "expected an http or https URL without user, query or fragment")
@@ -104,13 +118,14 @@ export const optionFields = {
   maxStreamSeconds: wholeNumber(1, 604_800, "seconds").default(3_600),
 };
 
+const secret = text.refine(
+  (each) => Buffer.byteLength(each) >= MIN_SECRET_BYTES,
+  `expected at least ${MIN_SECRET_BYTES} bytes, as "openssl rand -base64 48" makes them`,
+);
+
 export const jwtFields = {
-  secret: text
-    .refine(
-      (secret) => Buffer.byteLength(secret) >= MIN_SECRET_BYTES,
-      `expected at least ${MIN_SECRET_BYTES} bytes, as "openssl rand -base64 48" makes them`,
-    )
-    .optional(),
+  secret: secret.optional(),
+  previousSecret: secret.optional(),
   jwksUrl: text
     .refine(
       (url) => isWebUrl(url.replace(/\?[^#]*/, "")),
@@ -124,7 +139,11 @@ export const jwtFields = {
 const optionsSchema = z.strictObject({
   ...optionFields,
   jwt: z
-    .strictObject(jwtFields)
+    .strictObject({
+      ...jwtFields,
+      /** Tells who was refused why, as the service does outside production: not for strangers. */
+      explainRefusals: z.boolean("expected true or false").default(false),
+    })
     .refine(
       ({ secret, jwksUrl }) => secret !== undefined || jwksUrl !== undefined,
       `expected a secret of at least ${MIN_SECRET_BYTES} bytes or a jwksUrl, got neither`,

@@ -1,5 +1,6 @@
 import type { Express } from "express";
 import { pinoHttp } from "pino-http";
+import type { EventLog } from "./calm-log.ts";
 import { createBatchReader } from "./db/batch-reader.ts";
 import { createBatchStore } from "./db/batches.ts";
 import { createCallbackStore } from "./db/callbacks.ts";
@@ -9,7 +10,7 @@ import { createJobReader } from "./db/job-reader.ts";
 import { createJobStore } from "./db/jobs.ts";
 import type { Lanes } from "./db/lanes.ts";
 import { createScopeReader } from "./db/scope-reader.ts";
-import { createSigningKey } from "./db/signing-key.ts";
+import type { SigningKey } from "./db/signing-key.ts";
 import { createApp } from "./http/app.ts";
 import { createAuth } from "./http/auth/auth.ts";
 import { createStreamTokenMint, type MintStreamToken } from "./http/auth/stream-token.ts";
@@ -31,6 +32,8 @@ import type { StreamRegistry } from "./stream/registry.ts";
 /** The parts that live, and the settings that the routes need; see JobcastOptions. */
 export type RoutesParts = {
   readonly lanes: Lanes;
+  readonly streamTokenKey: SigningKey;
+  readonly callbackKey: SigningKey;
   readonly hub: Hub;
   readonly registry: StreamRegistry;
   readonly readiness: () => Readiness;
@@ -41,7 +44,9 @@ export type RoutesParts = {
   readonly corsOrigins: readonly string[];
   readonly callbackSecrets: readonly string[];
   readonly streamBufferBytes: number;
-  readonly log: Logger;
+  readonly log: EventLog;
+  /** For a line about each request. */
+  readonly requestLog: Logger;
 };
 
 /** The HTTP side, and what of it is of use without a request. */
@@ -54,10 +59,9 @@ export type Routes = {
 /** Every operation with the stores that it works with. */
 export function createRoutes(parts: RoutesParts): Routes {
   const { lanes, registry, statistics, publicUrl, corsOrigins, log } = parts;
-  const ownReads = lanes.service.for({});
   const streamReads = lanes.streams.for({});
-  const streamTokenKey = createSigningKey(ownReads, "stream tokens");
-  const callbackKey = createSigningKey(ownReads, "callback tokens");
+  const { streamTokenKey } = parts;
+  const callbackKey = () => parts.callbackKey.read();
   const http: HttpParts = {
     publicUrl,
     readBody: createBodyReader(new BodyPlaces()),
@@ -77,7 +81,7 @@ export function createRoutes(parts: RoutesParts): Routes {
       onError: (err) => log.warn({ err }, "a read for a stream failed; trying again"),
       onFailure: (err) => log.error({ err }, "a stream failed"),
     },
-    mintStreamToken: createStreamTokenMint(streamTokenKey),
+    mintStreamToken: createStreamTokenMint(() => streamTokenKey.read()),
     callbackLink: createCallbackLinks({ key: callbackKey }),
     callbacks: {
       store: createCallbackStore(lanes),
@@ -94,7 +98,7 @@ export function createRoutes(parts: RoutesParts): Routes {
     log,
     corsOrigins,
     unsent: registry.unsent,
-    requestLog: pinoHttp({ ...requestLogOptions, logger: log }),
+    requestLog: pinoHttp({ ...requestLogOptions, logger: parts.requestLog }),
     auth: createAuth({ jwt: parts.jwt, streamTokenKey, publicUrl, corsOrigins, log }),
     streamErrors: askToComeBack(registry, (err, reason) =>
       log.warn({ err, reason }, "an event stream was put off"),

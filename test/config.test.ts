@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { CONFIG_KEYS, loadConfig } from "../src/config.ts";
 import { ConfigError } from "../src/options.ts";
+import { CONFIG_KEYS, loadConfig } from "../src/service/config.ts";
 
 const SECRET = "a-secret-of-at-least-32-bytes-really";
 
@@ -24,6 +24,8 @@ describe("the defaults", () => {
       isProduction: false,
       port: 3000,
       host: "127.0.0.1",
+      databaseWaitSeconds: 0,
+      migrate: "auto",
       dataDir: ".jobcast",
       feed: "auto",
       jwt: {},
@@ -74,9 +76,12 @@ describe("what is set", () => {
       HOST: "::1",
       DATABASE_URL: "postgres://u:p@db/jobs",
       LISTEN_DATABASE_URL: "postgresql://u:p@direct/jobs",
+      DATABASE_WAIT_SECONDS: "30",
+      MIGRATE: "off",
       DATA_DIR: "/var/lib/jobcast",
       FEED: "poll",
       JWT_SECRET: SECRET,
+      JWT_PREVIOUS_SECRET: `${SECRET}-before`,
       JWT_JWKS_URL: "https://id.example/keys?tenant=1",
       JWT_ISSUER: "https://id.example",
       JWT_AUDIENCE: "jobs",
@@ -107,10 +112,13 @@ describe("what is set", () => {
       host: "::1",
       databaseUrl: "postgres://u:p@db/jobs",
       listenDatabaseUrl: "postgresql://u:p@direct/jobs",
+      databaseWaitSeconds: 30,
+      migrate: "off",
       dataDir: "/var/lib/jobcast",
       feed: "poll",
       jwt: {
         secret: SECRET,
+        previousSecret: `${SECRET}-before`,
         jwksUrl: "https://id.example/keys?tenant=1",
         issuer: "https://id.example",
         audience: "jobs",
@@ -234,6 +242,19 @@ describe("what is wrong", () => {
     ]) {
       expect(problemsOf({ DATABASE_URL: url })).toEqual({});
     }
+  });
+
+  it.each([
+    ["postgres://u:p@a:5432,b:5432/jobs", /^expected one host/],
+    ["postgres://u:pa/ss@db/jobs", /password percent-encoded/],
+    ["postgres://u:pa#ss@db/jobs", /password percent-encoded/],
+    ["postgres://u:12#34@db/jobs", /password percent-encoded/],
+    ["postgres://u:12/34@db/jobs", /password percent-encoded/],
+    ["postgres://u:12?34@db/jobs", /password percent-encoded/],
+  ])("says of %s what to do about it", (url, message) => {
+    const problem = problemsOf({ DATABASE_URL: url })["DATABASE_URL"];
+    expect(problem).toMatch(message);
+    expect(problem).not.toContain("db/jobs");
   });
 
   it("counts the bytes of a secret, not its characters", () => {

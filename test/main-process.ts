@@ -26,17 +26,21 @@ export type MainProcess = {
 const running = new Set<MainProcess>();
 const folders = new Set<string>();
 
-/**
- * Runs `node src/main.ts` in a folder of its own, with nothing in its environment but `env`.
- * @param openFiles how many the process may open; default: as many as the tests
- */
+export type MainOptions = {
+  /** How many the process may open. Default: as many as the tests. */
+  readonly openFiles?: number;
+  readonly args?: readonly string[];
+};
+
+/** Runs `node src/main.ts` in a folder of its own, with nothing in its environment but `env`. */
 export function runMain(
   env: Record<string, string> = {},
   cwd = makeFolder(),
-  openFiles?: number,
+  { openFiles, args = [] }: MainOptions = {},
 ): MainProcess {
   const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
-  const child = spawn("/bin/sh", ["-c", `${limit}exec "$@"`, "sh", process.execPath, MAIN], {
+  const command = ["-c", `${limit}exec "$@"`, "sh", process.execPath, MAIN, ...args];
+  const child = spawn("/bin/sh", command, {
     cwd,
     env: { PATH: process.env["PATH"], PORT: "0", ...env },
     stdio: ["ignore", "pipe", "pipe"],

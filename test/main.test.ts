@@ -10,6 +10,7 @@ import { endAll, type MainProcess, makeFolder, runMain } from "./main-process.ts
 import { createTestDatabase, type TestDatabase } from "./support/database.ts";
 import { until, within } from "./support/deadline.ts";
 import { openStream } from "./support/stream-client.ts";
+import { startTcpProxy } from "./support/tcp-proxy.ts";
 import { signToken, TEST_SECRET } from "./support/tokens.ts";
 
 const run = promisify(execFile);
@@ -64,16 +65,47 @@ describe("the command", () => {
     expect((await command("--version")).stdout).toBe(`${version}\n`);
   });
 
-  it("does not take for a start what it does not know", async () => {
-    const { code, stderr } = await command("--prot=80");
-    expect([code, stderr]).toEqual([1, "Unknown option '--prot'. See jobcast --help.\n"]);
+  it.each([
+    ["--prot=80", "Unknown option '--prot'. See jobcast --help.\n"],
+    ["migarte", "Unknown command 'migarte'. See jobcast --help.\n"],
+  ])("does not take for a start what it does not know: %s", async (word, message) => {
+    const { code, stderr } = await command(word);
+    expect([code, stderr]).toEqual([1, message]);
+  });
+
+  it("migrates, needs no more than the database for it, and leaves the start to others", async () => {
+    const database = await createTestDatabase();
+    databases.push(database);
+    await database.query("drop schema jobcast cascade");
+    const env = { DATABASE_URL: database.url, NODE_ENV: "production", MIGRATE: "off" };
+
+    const early = runMain({ ...PRODUCTION, ...env });
+    expect(await ending(early)).toBe(1);
+    expect(JSON.parse(early.stderr()).msg).toMatch(
+      /has not had migration 000000_\S+ and MIGRATE is off: run "jobcast migrate" first/,
+    );
+
+    const first = runMain(env, undefined, { args: ["migrate"] });
+    expect(await ending(first)).toBe(0);
+    expect(first.stdout()).toMatch(/^000000_schema\.sql\n([\w.]+\n)+0000\d\d_\w+\.sql\n$/);
+    const second = runMain(env, undefined, { args: ["migrate"] });
+    expect(await ending(second)).toBe(0);
+    expect(second.stdout()).toBe("There is nothing to migrate.\n");
+
+    await runMain({ ...PRODUCTION, ...env }).url();
+  });
+
+  it("says what a migration lacks", async () => {
+    const main = runMain({}, undefined, { args: ["migrate"] });
+    expect(await ending(main)).toBe(1);
+    expect(main.stderr()).toContain("  DATABASE_URL: expected ");
   });
 });
 
 describe("a start that cannot succeed", () => {
   it("names every setting that is wrong at once, without a stack", async () => {
     const main = runMain({
-      NODE_ENV: "production",
+      NODE_ENV: "test",
       PORT: "http",
       FEED: "push",
       DATABASE_URL: "mysql://u:hunter2@db/x",
@@ -91,6 +123,15 @@ describe("a start that cannot succeed", () => {
     expect(main.stdout()).toBe("");
   });
 
+  it("is a line of the log in production", async () => {
+    const main = runMain({ NODE_ENV: "production", PORT: "http", JWT_SECRET: "hunter2" });
+    expect(await ending(main)).toBe(1);
+    const { level, msg, problems } = JSON.parse(main.stderr());
+    expect([level, msg]).toEqual([60, expect.stringContaining("cannot start with these settings")]);
+    expect(problems.map(({ key }: { key: string }) => key)).toEqual(["PORT", "JWT_SECRET"]);
+    expect(main.stderr()).not.toContain("hunter2");
+  });
+
   it("says in one line that the port is taken", async () => {
     const taken = createServer();
     await new Promise<void>((resolve) => {
@@ -101,8 +142,8 @@ describe("a start that cannot succeed", () => {
     databases.push(database);
     const main = runMain({ ...PRODUCTION, DATABASE_URL: database.url, PORT: String(port) });
     expect(await ending(main)).toBe(1);
-    expect(main.stderr()).toBe(
-      `Port ${port} of 127.0.0.1 is taken: set PORT to another one, or to 0.\n`,
+    expect(JSON.parse(main.stderr()).msg).toBe(
+      `Port ${port} of 127.0.0.1 is taken: set PORT to another one, or to 0.`,
     );
     taken.close();
   });
@@ -111,9 +152,28 @@ describe("a start that cannot succeed", () => {
     for (const host of ["127.0.0.1", "localhost"]) {
       const main = runMain({ ...PRODUCTION, DATABASE_URL: `postgres://u:hunter2@${host}:1/x` });
       expect(await ending(main)).toBe(1);
-      expect(main.stderr()).toMatch(/^The database cannot be used: .*ECONNREFUSED.*\n$/);
+      const { msg } = JSON.parse(main.stderr());
+      expect(msg).toMatch(/^The database cannot be used: .*ECONNREFUSED.*\. Does it run there\?/);
       expect(main.stderr()).not.toContain("hunter2");
     }
+  });
+});
+
+describe("a start that comes before its database", () => {
+  it("waits for it, if it was told to, and says so", async () => {
+    const database = await createTestDatabase();
+    databases.push(database);
+    const url = new URL(database.url);
+    const proxy = await startTcpProxy(Number(url.port));
+    proxy.refuse();
+    url.port = String(proxy.port);
+    const main = runMain({ ...PRODUCTION, DATABASE_URL: url.href, DATABASE_WAIT_SECONDS: "60" });
+    await main.says(/"trouble":"ECONNREFUSED".*"msg":"waiting for the database"/);
+    await proxy.accept();
+    expect(await statusOf(`${await main.url()}/v1/jobs`)).toBe(200);
+    main.kill("SIGTERM");
+    await ending(main);
+    await proxy.close();
   });
 });
 
@@ -141,7 +201,7 @@ describe("a start whose database does not answer", () => {
     const silence = await listenInSilence();
     const main = runMain({ ...PRODUCTION, DATABASE_URL: silence.url });
     expect(await ending(main)).toBe(1);
-    expect(main.stderr()).toMatch(/^The database cannot be used: .*timeout.*\n$/);
+    expect(JSON.parse(main.stderr()).msg).toMatch(/^The database cannot be used: .*timeout/);
     silence.close();
   });
 

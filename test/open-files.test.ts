@@ -40,7 +40,7 @@ describe("the files that a process may open", () => {
         MAX_STREAMS_PER_OWNER: "1000",
       },
       makeFolder(),
-      200,
+      { openFiles: 200 },
     );
     const url = await main.url();
     await main.says(/"maxStreams":110,.*ulimit -n/);

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { CONFIG_KEYS, loadConfig } from "../src/config.ts";
 import { createJobcast, type JobcastOptions } from "../src/jobcast.ts";
 import { createLog } from "../src/log.ts";
 import { ConfigError, retentionFields } from "../src/options.ts";
+import { CONFIG_KEYS, loadConfig } from "../src/service/config.ts";
 import { TEST_SECRET } from "./support/tokens.ts";
 
 const GOOD = { databaseUrl: "postgres://db/jobs", jwt: { secret: TEST_SECRET } };
@@ -82,6 +82,7 @@ describe("both doors", () => {
   const wrong: Readonly<Record<string, string | number>> = {
     databaseUrl: "mysql://db/jobs",
     listenDatabaseUrl: "mysql://db/jobs",
+    migrate: "sometimes",
     feed: "bogus",
     publicUrl: "ftp://jobs.example",
     callbackSecrets: "whsec_",
@@ -95,7 +96,10 @@ describe("both doors", () => {
     maxStreamsPerOwner: 0,
     maxStreamSeconds: 0,
   };
-  const onlyOfTheProcess = ["NODE_ENV", "PORT", "HOST", "DATA_DIR", "DRAIN_SECONDS", "LOG_LEVEL"];
+  const onlyOfTheProcess = [
+    ...["NODE_ENV", "PORT", "HOST", "DATA_DIR", "DATABASE_WAIT_SECONDS"],
+    ...["DRAIN_SECONDS", "LOG_LEVEL"],
+  ];
 
   it("have the same options, but for those of the process", () => {
     const shared = CONFIG_KEYS.filter(

@@ -1,8 +1,9 @@
 import { connect, createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadConfig } from "../src/config.ts";
 import { createLog } from "../src/log.ts";
-import { type RunningServer, StartError, startServer } from "../src/server.ts";
+import { loadConfig } from "../src/service/config.ts";
+import { type RunningServer, startServer } from "../src/service/server.ts";
+import { StartError } from "../src/service/start-error.ts";
 import { createTestDatabase, type TestDatabase } from "./support/database.ts";
 import { until } from "./support/deadline.ts";
 import { signToken, TEST_SECRET } from "./support/tokens.ts";

@@ -1,15 +1,18 @@
-import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { watchBackend } from "./backend-watch.ts";
 import { DatabaseClient } from "./client.ts";
-import type { Query } from "./query.ts";
+import {
+  compare,
+  isAdditive,
+  loadMigrations,
+  type Migration,
+  MigrationError,
+} from "./migrations.ts";
+import { type Query, theOne } from "./query.ts";
 import { findStranger } from "./schema-owner.ts";
 
-/** The shipped migrations: `sql/` beside `src/` in the repository and beside `dist/` in the package. */
-const MIGRATIONS = new URL("../../sql/", import.meta.url);
-
-export type Migration = { readonly id: number; readonly name: string; readonly sql: string };
+export { DatabaseAheadError, MigrationError } from "./migrations.ts";
 
 export type MigrateOptions = {
   /** Of the role that owns the schema, or may create it. */
@@ -23,26 +26,17 @@ export type MigrateOptions = {
   readonly log?: { warn(details: object, message: string): void };
 };
 
-/** How long an attempt waits for a lock: whoever comes after it waits behind it for as long. */
-const LOCK_MS = 2_000;
+/**
+ * How long a try waits for the lock of a table: whoever comes after it, be it to read, waits behind
+ * it for as long. Unit: milliseconds.
+ */
+const LOCK_MS = 250;
+
+/** The same for the list of migrations, behind which nobody waits but who would migrate too. */
+const LIST_LOCK_MS = 5_000;
+
 const PAUSE_MS = 1_000;
 const WAIT_MS = 60_000;
-
-/** Why the database cannot be migrated, in a sentence for whoever starts the service. */
-class MigrationError extends Error {
-  override readonly name: string = "MigrationError";
-}
-
-/** The database was migrated by a newer jobcast than this one. */
-export class DatabaseAheadError extends MigrationError {
-  override readonly name = "DatabaseAheadError";
-
-  constructor(ahead: number, known: number) {
-    super(
-      `The database is at migration ${ahead}, this jobcast knows ${known}: run a jobcast at least as new as the one that migrated it.`,
-    );
-  }
-}
 
 /** Somebody else has what the migration needs. */
 class InTheWayError extends MigrationError {
@@ -57,36 +51,30 @@ class InTheWayError extends MigrationError {
   }
 }
 
-/** Reads the numbered files of `sql/` in their order; `schema.sql`, the generated picture, is not one. */
-export async function loadMigrations(directory: URL = MIGRATIONS): Promise<Migration[]> {
-  const names = (await readdir(directory)).filter((name) => /^\d{6}_.*\.sql$/.test(name)).sort();
-  return Promise.all(
-    names.map(async (name) => ({
-      id: Number.parseInt(name, 10),
-      name,
-      sql: await readFile(new URL(name, directory), "utf8"),
-    })),
-  );
-}
-
 /**
  * Brings the database to the newest schema and gives back the names of what it ran.
  *
- * All pending migrations are one transaction under a lock of the table that lists them: of many
- * processes that start at once one migrates and the others find it done, a failure leaves nothing
- * half made, and it works through a transaction pooler too. An advisory lock would be anybody's to
- * take; this one is the owner's.
+ * Each migration is a transaction under a lock of the table that lists them: of many processes that
+ * start at once one migrates and the others find it done, a failure leaves nothing half made, no
+ * table is locked for longer than its own migration takes, and it works through a transaction pooler
+ * too. An advisory lock would be anybody's to take; this one is the owner's.
  *
- * @throws {MigrationError}
+ * @throws {MigrationError} DatabaseAheadError, for example
  */
 export async function migrate(options: MigrateOptions): Promise<string[]> {
-  const migrations = options.migrations ?? (await loadMigrations());
   const { signal, waitMs = WAIT_MS, log } = options;
-  const end = performance.now() + waitMs;
+  const migrations = options.migrations ?? (await loadMigrations());
+  const done: string[] = [];
+  let end = performance.now() + waitMs;
+  const onDone = (name: string) => {
+    done.push(name);
+    end = performance.now() + waitMs;
+  };
   for (;;) {
     signal?.throwIfAborted();
     try {
-      return await attempt(options, migrations);
+      await migrateAll(options, migrations, onDone);
+      return done;
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof InTheWayError) || performance.now() > end) throw explain(error);
@@ -99,59 +87,115 @@ export async function migrate(options: MigrateOptions): Promise<string[]> {
   }
 }
 
-async function attempt(
-  { connectionString, signal }: MigrateOptions,
-  migrations: readonly Migration[],
-): Promise<string[]> {
-  const name = "jobcast migration";
-  const client = new DatabaseClient({ connectionString, name, work: "migration", signal });
-  try {
-    await client.connect();
-    await client.prepare();
-    // The lock is for who has something to do: a start that finds all done waits for nobody.
-    const query: Query = (text, values) => client.run(text, values);
-    await refuseStrangers(query);
-    if ((await pendingOf(query, migrations)).length === 0) return [];
-    return await migrateLocked(client, migrations, connectionString);
-  } finally {
-    client.destroy();
-  }
+/**
+ * For who migrates elsewhere: finds that nothing is left to do.
+ * @throws {MigrationError} naming what the database lacks
+ */
+export async function assertMigrated(options: MigrateOptions): Promise<void> {
+  const migrations = options.migrations ?? (await loadMigrations());
+  const [first] = await connected(options, (query) => pendingOf(query, migrations, options)).catch(
+    (error: unknown) => {
+      throw explain(error);
+    },
+  );
+  if (!first) return;
+  throw new MigrationError(
+    `The database has not had migration ${first.name}, and MIGRATE is off: run "jobcast migrate" first.`,
+  );
 }
 
-async function migrateLocked(
+async function migrateAll(
+  options: MigrateOptions,
+  migrations: readonly Migration[],
+  onDone: (name: string) => void,
+): Promise<void> {
+  await connected(options, async (query, client) => {
+    // The lock is for who has something to do: a start that finds all done waits for nobody.
+    while ((await pendingOf(query, migrations, options)).length > 0) {
+      const name = await migrateNext(client, migrations, options);
+      if (name !== undefined) onDone(name);
+    }
+  });
+}
+
+/** The first that is pending; undefined when another process has done the last meanwhile. */
+async function migrateNext(
   client: DatabaseClient,
   migrations: readonly Migration[],
-  connectionString: string,
-): Promise<string[]> {
+  options: MigrateOptions,
+): Promise<string | undefined> {
   await client.begin();
-  const watch = await watchBackend(client, connectionString);
+  const watch = await watchBackend(client, options.connectionString);
+  const query: Query = (text, values) => client.send(text, values);
   let inTheWay = RACES;
   try {
-    await client.send(`set local lock_timeout = ${LOCK_MS}`);
-    await client.send("create schema if not exists jobcast");
-    await client.send(
-      `create table if not exists jobcast.migrations (
-         id integer primary key,
-         name text not null,
-         applied_at timestamptz not null default clock_timestamp()
-       )`,
-    );
-    await client.send("lock table jobcast.migrations in exclusive mode");
+    await lockList(query);
     inTheWay = LOCKS;
-    const query: Query = (text, values) => client.send(text, values);
-    await refuseStrangers(query); // who may have come before the lock
-    const pending = await pendingOf(query, migrations);
-    for (const { id, name, sql } of pending) {
-      await client.send("insert into jobcast.migrations (id, name) values ($1, $2)", [id, name]);
-      await client.send(sql);
-    }
+    const [next] = await pendingOf(query, migrations, options); // others may have come before the lock
+    if (next) await run(next, query);
     await client.send("commit");
-    return pending.map(({ name }) => name);
+    return next?.name;
   } catch (error) {
     if (!(error instanceof pg.DatabaseError) || !inTheWay.has(error.code ?? "")) throw error;
     throw new InTheWayError(await watch.holders(), { cause: error });
   } finally {
     watch.stop();
+  }
+}
+
+/** Makes it, too: a role that owns the schema need not be one that may create schemas. */
+async function lockList(query: Query): Promise<void> {
+  await query(`set local lock_timeout = ${LIST_LOCK_MS}`);
+  const { exists } = theOne(
+    await query<{ exists: boolean }>("select to_regnamespace('jobcast') is not null as exists"),
+  );
+  if (!exists) await query("create schema jobcast");
+  await query(
+    `create table if not exists jobcast.migrations (
+       id integer primary key,
+       name text not null,
+       applied_at timestamptz not null default clock_timestamp()
+     )`,
+  );
+  await query("lock table jobcast.migrations in exclusive mode");
+}
+
+async function run(migration: Migration, query: Query): Promise<void> {
+  const { id, name, sql } = migration;
+  await query(`set local lock_timeout = ${LOCK_MS}`);
+  await query("insert into jobcast.migrations (id, name) values ($1, $2)", [id, name]);
+  await query(sql);
+  if (isAdditive(migration)) {
+    await query("update jobcast.migrations set is_additive = true where id = $1", [id]);
+  }
+}
+
+/** What there is to do, where somebody may. */
+async function pendingOf(
+  query: Query,
+  migrations: readonly Migration[],
+  { log }: MigrateOptions,
+): Promise<readonly Migration[]> {
+  await refuseStrangers(query);
+  const { pending, ahead } = await compare(query, migrations);
+  if (ahead !== undefined) {
+    log?.warn({ ahead }, "a newer jobcast has migrated the database; all that it did is additive");
+  }
+  return pending;
+}
+
+async function connected<T>(
+  { connectionString, signal }: MigrateOptions,
+  work: (query: Query, client: DatabaseClient) => Promise<T>,
+): Promise<T> {
+  const name = "jobcast migration";
+  const client = new DatabaseClient({ connectionString, name, work: "migration", signal });
+  try {
+    await client.connect();
+    await client.prepare();
+    return await work((text, values) => client.run(text, values), client);
+  } finally {
+    client.destroy();
   }
 }
 
@@ -172,27 +216,15 @@ async function refuseStrangers(query: Query): Promise<void> {
   );
 }
 
-/** @throws {DatabaseAheadError} */
-async function pendingOf(
-  query: Query,
-  migrations: readonly Migration[],
-): Promise<readonly Migration[]> {
-  const [found] = await query<{ exists: boolean }>(
-    "select to_regclass('jobcast.migrations') is not null as exists",
-  );
-  const applied = found?.exists
-    ? await query<{ id: number }>("select id from jobcast.migrations")
-    : [];
-  const ids = new Set(applied.map(({ id }) => id));
-  const [newest, ahead] = [migrations.map(({ id }) => id), [...ids]].map((all) =>
-    Math.max(-1, ...all),
-  ) as [number, number];
-  if (ahead > newest) throw new DatabaseAheadError(ahead, newest);
-  return migrations.filter(({ id }) => !ids.has(id));
-}
-
 function explain(error: unknown): unknown {
-  if (!(error instanceof pg.DatabaseError) || error.code !== "42501") return error;
+  if (!(error instanceof pg.DatabaseError)) return error;
+  if (error.code === "25006" || /during recovery$/.test(error.message)) {
+    return new MigrationError(
+      "The database is a standby, which takes no writes: the URL must lead to the primary, also after a failover.",
+      { cause: error },
+    );
+  }
+  if (error.code !== "42501") return error;
   return new MigrationError(
     `The role of DATABASE_URL may not migrate the database (${error.message}): it must own the schema ` +
       'jobcast, or be allowed to create it ("grant create on database ... to ..."). It need not be a superuser.',

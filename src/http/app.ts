@@ -1,7 +1,7 @@
 import cors from "cors";
 import express, { type Express, type RequestHandler } from "express";
 import helmet from "helmet";
-import type { Logger } from "pino";
+import type { EventLog } from "../calm-log.ts";
 import type { Unsent } from "../stream/unsent.ts";
 import { boundAnswers } from "./answers.ts";
 import type { Operation } from "./operation.ts";
@@ -9,6 +9,7 @@ import type { HttpParts } from "./parts.ts";
 import { oneAtATime } from "./pipeline.ts";
 import { problemHandler } from "./problem.ts";
 import { checkRequestHead, refuseUnknown } from "./request-head.ts";
+import { nameRequest } from "./request-id.ts";
 import { type ServeOptions, serveOperations } from "./serve.ts";
 
 /** What browsers may keep of a preflight; Chrome caps it at this many seconds. */
@@ -21,10 +22,11 @@ const ALLOWED_HEADERS = [
   "Last-Event-ID",
   "Idempotency-Key",
   "X-Callback-Token",
+  "X-Request-Id",
 ];
 
 export type AppOptions = ServeOptions & {
-  readonly log: Logger;
+  readonly log: EventLog;
   /** Exact origins whose pages may call with credentials. */
   readonly corsOrigins: readonly string[];
   /** The bytes that wait for clients. */
@@ -46,7 +48,7 @@ export function createApp(
   // Express answers `If-None-Match: *` with a 304 even without an ETag, so nothing is ever fresh.
   Object.defineProperty(app.request, "fresh", { value: false });
 
-  app.use(dropBodies, oneAtATime());
+  app.use(dropBodies, oneAtATime(), nameRequest);
   if (requestLog) app.use(requestLog);
   app.use(boundAnswers(unsent));
   app.use(protectBrowsers(), allowOrigins(corsOrigins), checkRequestHead);
@@ -72,7 +74,7 @@ function allowOrigins(origins: readonly string[]): RequestHandler {
     credentials: true,
     methods: ["GET", "HEAD", "POST", "PATCH"],
     allowedHeaders: ALLOWED_HEADERS,
-    exposedHeaders: ["Retry-After", "Location"],
+    exposedHeaders: ["Retry-After", "Location", "X-Request-Id"],
     maxAge: PREFLIGHT_MAX_AGE,
     preflightContinue: true, // to the route
   });

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from "node:http";
 import type { ErrorRequestHandler, Response } from "express";
-import type { Logger } from "pino";
+import type { EventLog } from "../calm-log.ts";
 import type { ErrorCode, JobcastError } from "../errors.ts";
 import type { Problem } from "../protocol/problem.ts";
 import { toJobcastError } from "./foreign-errors.ts";
@@ -68,7 +68,7 @@ export function toProblem(error: unknown): Problem {
 }
 
 /** The last handler of the app: every error of every route ends here. */
-export function problemHandler(log: Logger): ErrorRequestHandler {
+export function problemHandler(log: EventLog): ErrorRequestHandler {
   return (error, _req, res, _next) => {
     const known = toJobcastError(error);
     report(log, known, error);
@@ -94,7 +94,7 @@ function sendProblem(res: Response, error: JobcastError): void {
     .send(JSON.stringify(toProblem(error)));
 }
 
-function report(log: Logger, known: JobcastError, error: unknown): void {
+function report(log: EventLog, known: JobcastError, error: unknown): void {
   if (known.code === "internal") log.error({ err: error }, "a request failed for no known reason");
   else if (PROBLEM_STATUS[known.code] >= 500)
     log.warn({ err: error }, `a request failed: ${known.code}`);

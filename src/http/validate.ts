@@ -3,9 +3,13 @@ import type { z } from "zod";
 import { type FieldProblem, JobcastError } from "../errors.ts";
 import { jobIdSchema } from "../protocol/job.ts";
 import type { JsonBody } from "./body.ts";
+import { keysAt, meantBy } from "./did-you-mean.ts";
 
 /** More of them help nobody, and a body of a megabyte can have a hundred thousand. */
 const MAX_FIELDS = 50;
+
+/** No key of ours is longer, and comparing takes as long as both are together. */
+const MAX_KEY_LENGTH = 64;
 
 /** @throws {JobcastError} invalid_request, with the path of each wrong field under `body`. */
 export function parseBody<Schema extends z.ZodType>(
@@ -45,16 +49,21 @@ function parse<Schema extends z.ZodType>(
 ): z.output<Schema> {
   const { success, data, error } = schema.safeParse(value);
   if (success) return data;
-  const fields = error.issues.slice(0, MAX_FIELDS).flatMap((issue) => toFields(issue, place));
+  const fields = error.issues
+    .slice(0, MAX_FIELDS)
+    .flatMap((issue) => toFields(issue, place, schema));
   throw new JobcastError("invalid_request", `The ${place} of the request is not valid.`, {
     fields: fields.slice(0, MAX_FIELDS),
   });
 }
 
-function toFields(issue: z.core.$ZodIssue, place: string): FieldProblem[] {
+function toFields(issue: z.core.$ZodIssue, place: string, schema: z.ZodType): FieldProblem[] {
   const path = [place, ...issue.path.map(String)].join(".");
   if (issue.code !== "unrecognized_keys") return [{ path, message: issue.message }];
-  return issue.keys
-    .slice(0, MAX_FIELDS)
-    .map((key) => ({ path: `${path}.${key}`, message: "is not known here" }));
+  const known = keysAt(schema, issue.path);
+  return issue.keys.slice(0, MAX_FIELDS).map((key) => {
+    const meant = key.length > MAX_KEY_LENGTH ? undefined : meantBy(key, known);
+    const advice = meant === undefined ? "" : `; did you mean "${meant}"?`;
+    return { path: `${path}.${key}`, message: `is not known here${advice}` };
+  });
 }

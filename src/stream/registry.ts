@@ -32,11 +32,18 @@ export type StreamStatistics = {
   readonly replayed: number;
 };
 
+/** How long the token is good that opened a stream. */
+export type TokenLife = {
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number;
+  readonly isRevoked?: (() => boolean) | undefined;
+};
+
 /** A place among the open streams; `release` gives it back and may be called twice. */
 export type Place = {
   readonly release: () => void;
   /** Puts an SSE stream under the heartbeat and ends it by its deadline. */
-  readonly attend: (stream: EventStream, expiresAt: number) => void;
+  readonly attend: (stream: EventStream, token: TokenLife) => void;
 };
 
 /** How often the one timer looks: a heartbeat goes to a part of the streams each time. */
@@ -45,7 +52,7 @@ const TICK_MS = 250;
 type Attended = {
   readonly stream: EventStream;
   /** By the wall clock, which is what tokens go by. */
-  readonly expiresAt: number;
+  readonly token: TokenLife;
   /** These two by a clock that nobody sets. */
   readonly closesAt: number;
   nextPingAt: number;
@@ -125,11 +132,11 @@ export class StreamRegistry {
         this.#shares.add(share, -1);
         if (attended) this.#attended.delete(attended);
       },
-      attend: (stream, expiresAt) => {
+      attend: (stream, token) => {
         const now = performance.now();
         attended = {
           stream,
-          expiresAt,
+          token,
           // At most the limit, and not all that came together at once.
           closesAt: now + this.#options.maxStreamMs * (0.75 + Math.random() / 4),
           nextPingAt: now + this.#options.heartbeatMs,
@@ -218,8 +225,8 @@ export class StreamRegistry {
     const ping = pingFrame(new Date(clock));
     this.unsent.sweep();
     for (const attended of this.#attended) {
-      const { stream } = attended;
-      if (stream.isOpen && clock >= attended.expiresAt) {
+      const { stream, token } = attended;
+      if (stream.isOpen && (clock >= token.expiresAt || token.isRevoked?.())) {
         stream.close("token_expired", this.retryMs());
       } else if (now >= attended.closesAt) {
         // Whoever has not taken the end by then never will.

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import { afterEach, expect, it, vi } from "vitest";
+import { migrate } from "../../src/db/migrate.ts";
 import { freePort } from "../proxies/proxy.ts";
 import { testConnection } from "../support/connection.ts";
 import { until } from "../support/deadline.ts";
@@ -122,6 +123,8 @@ it("resets who saw what a failover lost, and goes on with what is there", async 
     (await ask(standby.url, `select from jobcast.jobs where id = '${job}' and version = 2`))
       .length > 0;
   await until(hasCaughtUp, 30_000, "the standby");
+  const start = migrate({ connectionString: standby.url });
+  await expect(start).rejects.toThrow(/is a standby.*must lead to the primary/);
   // From here on it is behind.
   await ask(standby.url, "alter system set primary_conninfo = ''");
   await ask(standby.url, "select pg_reload_conf()");

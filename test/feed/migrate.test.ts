@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import {
+  assertMigrated,
   DatabaseAheadError,
-  loadMigrations,
   type MigrateOptions,
-  type Migration,
   migrate,
 } from "../../src/db/migrate.ts";
+import { loadMigrations, type Migration } from "../../src/db/migrations.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { until, within } from "../support/deadline.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
@@ -57,9 +57,55 @@ it("leaves nothing of a migration that fails, its session included", async () =>
   await until(async () => (await db.query(open, [db.name])).length === 0, 5_000, "its end");
 });
 
+it("keeps what is done when a later one fails, and goes on from there", async () => {
+  const later = (sql: string) => ({ id: 900_001, name: "900001_later.sql", sql });
+  const migrations = await withNext("create table jobcast.done ()");
+  await expect(run([...migrations, later("select 1 / 0")])).rejects.toThrow("division by zero");
+  expect(await applied()).toHaveLength(1);
+  expect(await run([...migrations, later("select 1")])).toEqual(["900001_later.sql"]);
+});
+
 it("refuses a database that a newer one has migrated", async () => {
   await run(await withNext("select 1"));
   await expect(run()).rejects.toThrow(DatabaseAheadError);
+});
+
+it("goes on where a newer one has only added, so that a deploy can be rolled back", async () => {
+  await run(await withNext("-- additive: nobody misses it\ncreate table jobcast.added ()"));
+  const log = createLog();
+  expect(await run(undefined, { log })).toEqual([]);
+  expect(log.lines).toEqual([{ details: { ahead: 900_000 }, message: expect.any(String) }]);
+
+  await run([
+    ...(await withNext("-- additive: nobody misses it")),
+    { id: 900_001, name: "900001_breaking.sql", sql: "-- something additive is not enough" },
+  ]);
+  await expect(run()).rejects.toThrow(DatabaseAheadError);
+});
+
+it("says what is missing where somebody else migrates", async () => {
+  const options = { connectionString: db.url };
+  const migrations = await withNext("select 1");
+  await assertMigrated(options);
+  await expect(assertMigrated({ ...options, migrations })).rejects.toThrow(
+    'has not had migration 900000_next.sql, and MIGRATE is off: run "jobcast migrate" first',
+  );
+  expect(await applied()).toEqual([]);
+});
+
+it("needs a role that owns the schema, and not one that may make it", async () => {
+  const role = `${db.name}_owner`;
+  await db.query(`create role ${role} login password 'secret'`);
+  const url = new URL(db.url);
+  url.username = role;
+  url.password = "secret";
+  try {
+    await db.query(`drop schema jobcast cascade; create schema jobcast authorization ${role}`);
+    const migrated = await run(undefined, { connectionString: url.href });
+    expect(migrated).toEqual((await loadMigrations()).map(({ name }) => name));
+  } finally {
+    await db.query(`drop owned by ${role} cascade; drop role ${role}`);
+  }
 });
 
 /** What was logged, one after the other. */

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type pg from "pg";
 import { afterEach, beforeEach, expect, inject, it } from "vitest";
-import { loadMigrations } from "../../src/db/migrate.ts";
+import { loadMigrations } from "../../src/db/migrations.ts";
 import { openTestPool } from "../support/database.ts";
 import { databaseUrl, withAdmin } from "../support/database-server.ts";
 import { within } from "../support/deadline.ts";

@@ -41,6 +41,27 @@ describe("a request head", () => {
   });
 });
 
+describe("the name of a request", () => {
+  it("is in its answer, whatever it is, and in what is logged of it", async () => {
+    const ids = new Set<string>();
+    for (const path of ["/healthz", "/v1/jobs", "/nowhere"]) {
+      const { headers } = await api.request.get(path);
+      expect(headers["x-request-id"]).toMatch(/^[\da-f-]{36}$/);
+      ids.add(headers["x-request-id"] ?? "");
+    }
+    expect(ids.size).toBe(3);
+  });
+
+  it("is the one that it came with, unless that could break a log", async () => {
+    const named = async (id: string) =>
+      (await api.request.get("/healthz").set("X-Request-Id", id)).headers["x-request-id"];
+    expect(await named("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")).toBe(
+      "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    );
+    for (const id of ["a b", "x".repeat(129), '"}{"', "ä"]) expect(await named(id)).not.toBe(id);
+  });
+});
+
 describe("404 not_found", () => {
   it("is the answer to a path that nobody knows, with a token or without", async () => {
     for (const path of ["/v1/job", "/v1/jobs/a/b/c", "/v2/jobs", "/v1/jobs//history"]) {
@@ -88,7 +109,7 @@ describe("every answer", () => {
     const ours = (await get(ORIGIN)).headers;
     expect(ours["access-control-allow-origin"]).toBe(ORIGIN);
     expect(ours["access-control-allow-credentials"]).toBe("true");
-    expect(ours["access-control-expose-headers"]).toBe("Retry-After,Location");
+    expect(ours["access-control-expose-headers"]).toBe("Retry-After,Location,X-Request-Id");
     expect(ours["vary"]).toMatch(/\bOrigin\b/);
     for (const origin of ["https://evil.example", "null", `${ORIGIN}.evil.example`, "*"]) {
       expect((await get(origin)).headers).not.toHaveProperty("access-control-allow-origin");
@@ -118,7 +139,7 @@ describe("OPTIONS", () => {
     expect(headers["access-control-allow-origin"]).toBe(ORIGIN);
     expect(headers["access-control-allow-methods"]).toBe("GET,HEAD,POST,PATCH");
     expect(headers["access-control-allow-headers"]).toBe(
-      "Authorization,Cache-Control,Content-Type,Last-Event-ID,Idempotency-Key,X-Callback-Token",
+      "Authorization,Cache-Control,Content-Type,Last-Event-ID,Idempotency-Key,X-Callback-Token,X-Request-Id",
     );
     expect(Number(headers["access-control-max-age"])).toBeGreaterThan(0);
     expect((await preflight("https://evil.example")).headers).not.toHaveProperty(

@@ -1,6 +1,8 @@
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type JobFilter, type JobPage, listJobs } from "../../src/db/job-list.ts";
+import { migrate } from "../../src/db/migrate.ts";
+import { loadMigrations } from "../../src/db/migrations.ts";
 import type { Query } from "../../src/db/query.ts";
 import { createTestDatabase, openTestPool, type TestDatabase } from "../support/database.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
@@ -13,11 +15,54 @@ const JOBS = 1_000_000;
  */
 const MAX_BUFFERS = 1_500;
 
+/** The last migration of the first version that anybody may have run. */
+const FIRST_VERSION = 9;
+
 let database: TestDatabase;
 let server: TestServer;
+let upgrade: Upgrade;
+
+type Upgrade = {
+  readonly migrated: readonly string[];
+  /** The jobs that were written meanwhile, each from its beginning to its end. */
+  readonly written: readonly string[];
+  /** Unit: milliseconds */
+  readonly longestWrite: number;
+};
+
+/** Migrates while four workers work, as they do in a rolling deploy. */
+async function migrateWhileWritten(): Promise<Upgrade> {
+  const written: string[] = [];
+  let longestWrite = 0;
+  let isOver = false;
+  async function work(): Promise<void> {
+    const session = await database.connect();
+    const write = async (sql: string, values: unknown[]) => {
+      const begun = performance.now();
+      const { rows } = await session.query(sql, values);
+      longestWrite = Math.max(longestWrite, performance.now() - begun);
+      return rows;
+    };
+    while (!isOver || written.length < 8) {
+      const [job] = await write("select id from jobcast.create_job('worker', 'image')", []);
+      await write("select jobcast.report_progress($1, 50)", [job.id]);
+      await write("select jobcast.complete_job($1, '1')", [job.id]);
+      written.push(job.id);
+    }
+  }
+  const workers = Promise.all(Array.from({ length: 4 }, work));
+  const migrated = await migrate({ connectionString: database.url }).finally(() => {
+    isOver = true;
+  });
+  await workers;
+  return { migrated, written, longestWrite };
+}
 
 beforeAll(async () => {
   database = await createTestDatabase();
+  await database.query("drop schema jobcast cascade");
+  const migrations = (await loadMigrations()).filter(({ id }) => id <= FIRST_VERSION);
+  await migrate({ connectionString: database.url, migrations });
   const client = await database.connect();
   // As a restore fills it: without the triggers, which would take minutes. Owner 0 has a tenth of all.
   await client.query({
@@ -39,12 +84,30 @@ beforeAll(async () => {
     query_timeout: 300_000,
   } as pg.QueryConfig);
   await client.end();
+  upgrade = await migrateWhileWritten();
   server = await startTestServer({ databaseUrl: database.url });
 }, 300_000);
 
 afterAll(async () => {
   await server?.stop();
   await database?.drop();
+});
+
+describe("an upgrade of a million jobs", () => {
+  it("loses nothing of what is written meanwhile, and stops nobody", async () => {
+    const names = (await loadMigrations()).filter(({ id }) => id > FIRST_VERSION);
+    expect(upgrade.migrated).toEqual(names.map(({ name }) => name));
+    const histories = await database.query<{ versions: number[] }>(
+      `select array_agg(version::int order by version) as versions
+       from jobcast.status_history where job_id = any($1) group by job_id`,
+      [upgrade.written],
+    );
+    expect(histories).toHaveLength(upgrade.written.length);
+    expect(new Set(histories.map(({ versions }) => versions.join()))).toEqual(new Set(["1,2,3"]));
+    console.log(
+      `${upgrade.written.length} jobs meanwhile, ${Math.round(upgrade.longestWrite)} ms at most`,
+    );
+  });
 });
 
 type Plan = {

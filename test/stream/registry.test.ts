@@ -32,11 +32,11 @@ describe("when the database behind the service became another one", () => {
   it("ends every stream, and those that were still beginning, but none that came after", async () => {
     const registry = createRegistry();
     const [open, beginning, later] = [await openOne(), await openOne(), await openOne()];
-    registry.admit("alice", "sse").attend(open.stream, NEVER);
+    registry.admit("alice", "sse").attend(open.stream, { expiresAt: NEVER });
     const place = registry.admit("alice", "sse");
     registry.closeAll("database_changed");
-    place.attend(beginning.stream, NEVER);
-    registry.admit("alice", "sse").attend(later.stream, NEVER);
+    place.attend(beginning.stream, { expiresAt: NEVER });
+    registry.admit("alice", "sse").attend(later.stream, { expiresAt: NEVER });
     for (const { client } of [open, beginning]) {
       const close = await client.next(({ type }) => type === "close");
       expect(JSON.parse(close.data).reason).toBe("database_changed");
@@ -53,7 +53,7 @@ describe("heartbeats", () => {
     registry.start();
     const pinged = new Map<number, number[]>();
     for (const [index, { stream }] of streams.entries()) {
-      registry.admit("alice", "sse").attend(stream, NEVER);
+      registry.admit("alice", "sse").attend(stream, { expiresAt: NEVER });
       const begun = Date.now();
       pinged.set(index, []);
       vi.spyOn(stream, "ping").mockImplementation(() => {
@@ -80,7 +80,7 @@ describe("heartbeats", () => {
     registry.start();
     registry.start();
     const place = registry.admit("alice", "sse");
-    place.attend(stream, NEVER);
+    place.attend(stream, { expiresAt: NEVER });
     const ping = vi.spyOn(stream, "ping");
     vi.advanceTimersByTime(20_000);
     expect(ping).toHaveBeenCalledTimes(1);
@@ -100,7 +100,7 @@ describe("a stream", () => {
     const begun = Date.now();
     const ages: number[] = [];
     for (const { stream } of streams) {
-      registry.admit("alice", "sse").attend(stream, NEVER);
+      registry.admit("alice", "sse").attend(stream, { expiresAt: NEVER });
       vi.spyOn(stream, "ping").mockImplementation(() => undefined);
       vi.spyOn(stream, "close").mockImplementation((reason) => {
         expect(reason).toBe("max_age");

@@ -70,7 +70,7 @@ export async function startJobsApi({
     unsent: new Unsent(128 * 1_024 * 1_024),
     auth: createAuth({
       jwt: { secret: TEST_SECRET },
-      streamTokenKey: async () => key,
+      streamTokenKey: { read: async () => key, isCurrent: () => true },
       corsOrigins,
       log,
     }),

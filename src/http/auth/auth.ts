@@ -1,24 +1,30 @@
-import type { Request, RequestHandler, Response } from "express";
-import { UnauthorizedError } from "express-jwt";
-import type { Logger } from "pino";
+import type { Request, RequestHandler } from "express";
+import { errors } from "jose";
 import { z } from "zod";
+import type { EventLog } from "../../calm-log.ts";
 import { JobcastError } from "../../errors.ts";
 import { textSchema } from "../../protocol/json.ts";
 import { type Caller, CLOCK_TOLERANCE_SECONDS, setCaller } from "./caller.ts";
 import { isTrustedOrigin } from "./origin.ts";
 import { claimsToBeStreamToken } from "./stream-token.ts";
-import { createStreamTokenCheck, createUserTokenCheck, type JwtOptions } from "./token-check.ts";
+import { checkStreamToken, createUserTokenCheck, type JwtOptions } from "./token-check.ts";
 import { findToken, MalformedTokenError } from "./token-source.ts";
 
 export type AuthOptions = {
   readonly jwt: JwtOptions;
-  /** The key of stream tokens, from the database. */
-  readonly streamTokenKey: () => Promise<Buffer>;
+  readonly streamTokenKey: StreamTokenKey;
   /** Where browsers find us; without it the origin is told by each request's Host. */
   readonly publicUrl?: string | undefined;
   /** Whose pages may use the cookie beside our own. */
   readonly corsOrigins: readonly string[];
-  readonly log: Logger;
+  readonly log: EventLog;
+};
+
+/** The key of stream tokens, from the database. */
+export type StreamTokenKey = {
+  read(): Promise<Buffer>;
+  /** False once somebody has taken that one away: its tokens are void, and their streams end. */
+  isCurrent(key: Buffer): boolean;
 };
 
 type Kind = "api" | "streams";
@@ -41,20 +47,17 @@ const streamClaimsSchema = claimsSchema.extend({
 
 /**
  * Finds out who calls, or refuses: 401 unauthenticated, 403 origin_not_allowed for a cookie sent by
- * another site's page, 503 keys_unavailable. Why a token was refused stands in the log only.
+ * another site's page, 503 keys_unavailable. Why a token was refused
+ * stands in the log, and in the answer where `explainRefusals` says so.
  *
  * `api` takes the Authorization header or the cookie, and refuses stream tokens with 403
  * insufficient_scope; `streams` takes those, and `?access_token=` too.
  */
 export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
   const checkUserToken = createUserTokenCheck({ ...options.jwt, log: options.log });
-  const checkStreamToken = createStreamTokenCheck(options.streamTokenKey);
+  const { streamTokenKey } = options;
 
-  async function authenticate(
-    req: Request,
-    res: Response,
-    kind: Kind,
-  ): Promise<Caller | undefined> {
+  async function authenticate(req: Request, kind: Kind): Promise<Caller | undefined> {
     const found = findToken(req, { query: kind === "streams" });
     if (!found) return undefined;
     const { token, from } = found;
@@ -63,26 +66,33 @@ export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
       throw new JobcastError("origin_not_allowed", "Pages of this origin may not use the cookie.");
     }
     if (!claimsToBeStreamToken(token)) {
-      return toCaller(claimsSchema.parse(await checkUserToken(req, res, token)), false);
+      return toCaller(claimsSchema.parse(await checkUserToken(token)), undefined);
     }
-    const claims = streamClaimsSchema.parse(await checkStreamToken(req, res, token));
-    if (kind === "streams") return toCaller(claims, true);
+    const key = await streamTokenKey.read();
+    const claims = streamClaimsSchema.parse(await checkStreamToken(token, key));
+    if (kind === "streams") return toCaller(claims, () => !streamTokenKey.isCurrent(key));
     throw new JobcastError("insufficient_scope", "A stream token can do nothing but subscribe.");
+  }
+
+  /** For strangers every refusal looks the same: the difference would help to forge the next token. */
+  function unauthenticated(reason: string): JobcastError {
+    const why = options.jwt.explainRefusals ? `: ${reason}` : "";
+    return new JobcastError("unauthenticated", `The request has no valid token${why}.`);
   }
 
   function createHandler(kind: Kind): RequestHandler {
     return async (req, res, next) => {
       try {
-        const caller = await authenticate(req, res, kind);
+        const caller = await authenticate(req, kind);
         if (caller) setCaller(res, caller);
-        else return next(unauthenticated());
+        else return next(unauthenticated("none came"));
       } catch (error) {
         const reason = refusal(error);
         if (reason === undefined) return next(error);
         (req.log ?? options.log).info({ reason }, "token refused");
         // [RFC 6750, 3.1] The error code is for a token that is no good, not for one that is missing.
         res.set("WWW-Authenticate", 'Bearer error="invalid_token"');
-        return next(unauthenticated());
+        return next(unauthenticated(reason));
       }
       next();
     };
@@ -93,22 +103,19 @@ export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
 
 function toCaller(
   { sub, exp, scope, jobs, jti }: z.infer<typeof streamClaimsSchema>,
-  subscribeOnly: boolean,
+  isRevoked: (() => boolean) | undefined,
 ): Caller {
+  const subscribeOnly = isRevoked !== undefined;
   return {
     ownerId: sub,
     scopes: new Set(scope?.split(" ").filter(Boolean)),
     subscribeOnly,
     viewer: subscribeOnly && jti !== undefined ? `token ${jti}` : undefined,
     jobs: jobs && new Set(jobs),
-    // Whole seconds, upwards: the very rule by which jsonwebtoken refuses a token from then on.
+    isRevoked,
+    // Whole seconds, upwards: the very rule by which a token is refused from then on.
     expiresAt: Math.min(Math.ceil(exp + CLOCK_TOLERANCE_SECONDS) * 1000, END_OF_TIME_MS),
   };
-}
-
-/** Every refusal looks the same from outside: the difference would help to forge the next token. */
-function unauthenticated(): JobcastError {
-  return new JobcastError("unauthenticated", "The request has no valid token.");
 }
 
 /** For the log, why a token is no good; undefined when something else went wrong. */
@@ -117,7 +124,5 @@ function refusal(error: unknown): string | undefined {
   if (error instanceof z.ZodError) {
     return error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
   }
-  if (!(error instanceof UnauthorizedError)) return undefined;
-  // The message of a SyntaxError quotes what it could not parse, which is a part of the token.
-  return error.inner instanceof SyntaxError ? "not JSON" : error.message;
+  return error instanceof errors.JOSEError ? error.message : undefined;
 }

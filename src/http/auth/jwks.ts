@@ -1,6 +1,6 @@
-import { createPublicKey, type KeyObject } from "node:crypto";
-import { JwksClient } from "jwks-rsa";
-import type { Logger } from "pino";
+import { createPublicKey, type JsonWebKey, type KeyObject } from "node:crypto";
+import { z } from "zod";
+import type { EventLog } from "../../calm-log.ts";
 import { JobcastError } from "../../errors.ts";
 
 /** The public key for a token's `kid` and `alg`, or undefined if the set has none. */
@@ -14,7 +14,7 @@ type Key = {
 
 export type JwksOptions = {
   readonly url: string;
-  readonly log: Logger;
+  readonly log: EventLog;
   /** Milliseconds of a clock that nobody sets; for tests. */
   readonly now?: () => number;
 };
@@ -31,22 +31,38 @@ const MAX_BYTES = 1_048_576;
 /** [RFC 7518, 3.3] "A key of size 2048 bits or larger MUST be used": a shorter one can be factored. */
 const MIN_RSA_BITS = 2_048;
 
+/** A type of key as Node calls it, and its curve where there are several. */
+type KeyKind = { readonly type: string; readonly curve?: string };
+
+const RSA: KeyKind = { type: "rsa" };
+const ED25519: KeyKind = { type: "ed25519" };
+
+/** [RFC 7518, 3.1; RFC 8037; RFC 9864] What signs with which key. */
+const KEYS_OF: ReadonlyMap<string, KeyKind> = new Map<string, KeyKind>([
+  ...["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"].map((alg) => [alg, RSA] as const),
+  ["ES256", { type: "ec", curve: "prime256v1" }],
+  ["ES384", { type: "ec", curve: "secp384r1" }],
+  ["ES512", { type: "ec", curve: "secp521r1" }],
+  ["EdDSA", ED25519],
+  ["Ed25519", ED25519],
+]);
+
+/** A set may hold keys that nobody here can use: for encryption, of a type yet to be invented. */
+const keySetSchema = z.object({ keys: z.array(z.unknown()) });
+const keySchema = z.looseObject({
+  kid: z.string().optional(),
+  alg: z.string().optional(),
+  use: z.literal("sig").optional(),
+});
+
 const monotonic = () => performance.now();
 
 /**
- * The keys of a JSON Web Key Set, which may rotate.
- *
- * jwks-rsa reads and parses the set. Its cache and its rate limit stay off: it keeps single keys
- * and forgets that a `kid` is unknown, so a flood of random ones uses up the limit, and then
- * nobody's real key can be refreshed. Here the set is one thing, good until a newer one is read.
+ * The keys of a JSON Web Key Set, which may rotate. The set is one thing, good until a newer one is
+ * read. jose's own keeps one limit for all: a flood of unknown `kid`s uses it up, and while the set
+ * cannot be read old keys are no good.
  */
 export function createJwks({ url, log, now = monotonic }: JwksOptions): FindKey {
-  const client = new JwksClient({
-    jwksUri: url,
-    cache: false,
-    rateLimit: false,
-    fetcher: fetchKeySet,
-  });
   let keys: readonly Key[] | undefined;
   let hasFailed = false;
   let asking: Promise<void> | undefined;
@@ -55,11 +71,7 @@ export function createJwks({ url, log, now = monotonic }: JwksOptions): FindKey 
 
   async function read(): Promise<void> {
     try {
-      const all = (await client.getSigningKeys()).map((key) => ({
-        kid: key.kid,
-        alg: key.alg,
-        publicKey: createPublicKey(key.getPublicKey()),
-      }));
+      const all = parseKeySet(await fetchKeySet(url));
       keys = all.filter(({ publicKey }) => isLongEnough(publicKey));
       if (keys.length < all.length) {
         const kids = all.filter(({ publicKey }) => !isLongEnough(publicKey)).map(({ kid }) => kid);
@@ -89,7 +101,7 @@ export function createJwks({ url, log, now = monotonic }: JwksOptions): FindKey 
 
   function find(kid: string | undefined, alg: string): KeyObject | undefined {
     const fitting = (keys ?? []).filter(
-      (key) => isKeyFor(key.publicKey, alg) && (key.alg === undefined || key.alg === alg),
+      (key) => isKeyFor(key.publicKey, alg) && (key.alg === undefined || isSame(key.alg, alg)),
     );
     // Without a `kid` there is nothing to choose by.
     if (kid === undefined) return fitting.length === 1 ? fitting[0]?.publicKey : undefined;
@@ -106,6 +118,7 @@ export function createJwks({ url, log, now = monotonic }: JwksOptions): FindKey 
   }
 
   return async (kid, alg) => {
+    if (!KEYS_OF.has(alg)) return undefined;
     const known = find(kid, alg);
     if (known) {
       // Not awaited; its failure is logged: the key is good until the set says otherwise.
@@ -122,9 +135,34 @@ export function createJwks({ url, log, now = monotonic }: JwksOptions): FindKey 
   };
 }
 
+/** @throws {Error} for what is no set, or has no key that one could use */
+function parseKeySet(answer: unknown): Key[] {
+  const keys = keySetSchema.parse(answer).keys.flatMap((each) => {
+    const key = keySchema.safeParse(each).data;
+    const publicKey = key && toPublicKey(key as JsonWebKey);
+    return publicKey ? [{ kid: key.kid, alg: key.alg, publicKey }] : [];
+  });
+  if (keys.length === 0) throw new Error("it has no public key for signatures");
+  return keys;
+}
+
+function toPublicKey(key: JsonWebKey): KeyObject | undefined {
+  try {
+    return createPublicKey({ key, format: "jwk" });
+  } catch {
+    return undefined; // none, or none that Node knows
+  }
+}
+
 /** [RFC 7517, 4.5] Keys of different types may have the same `kid`. */
-function isKeyFor({ asymmetricKeyType }: KeyObject, alg: string): boolean {
-  return asymmetricKeyType === (alg.startsWith("ES") ? "ec" : "rsa");
+function isKeyFor({ asymmetricKeyType, asymmetricKeyDetails }: KeyObject, alg: string): boolean {
+  const { type, curve } = KEYS_OF.get(alg) ?? {};
+  return asymmetricKeyType === type && asymmetricKeyDetails?.namedCurve === curve;
+}
+
+/** Both names of the one algorithm are in use. */
+function isSame(alg: string, other: string): boolean {
+  return alg === other || (KEYS_OF.get(alg) === ED25519 && KEYS_OF.get(other) === ED25519);
 }
 
 function isLongEnough({ asymmetricKeyDetails }: KeyObject): boolean {
@@ -132,8 +170,8 @@ function isLongEnough({ asymmetricKeyDetails }: KeyObject): boolean {
   return bits === undefined || bits >= MIN_RSA_BITS;
 }
 
-/** jwks-rsa's own request waits for ever once an answer has begun, and takes any number of bytes. */
-async function fetchKeySet(url: string): Promise<{ keys: unknown }> {
+/** Bounded in time and in bytes. */
+async function fetchKeySet(url: string): Promise<unknown> {
   const response = await fetch(url, {
     headers: { accept: "application/jwk-set+json, application/json" },
     signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),

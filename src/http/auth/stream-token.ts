@@ -1,5 +1,5 @@
-import { randomUUID } from "node:crypto";
-import jwt from "jsonwebtoken";
+import { createSecretKey, randomUUID } from "node:crypto";
+import { decodeProtectedHeader, SignJWT } from "jose";
 
 /** The `kid` of our own tokens. A token that has it is checked with our own key and no other. */
 const KEY_ID = "jobcast";
@@ -41,11 +41,11 @@ export function createStreamTokenMint(key: () => Promise<Buffer>): MintStreamTok
       ...(scope && { scope }),
       ...(isForOneViewer && { jti: randomUUID() }),
     };
-    const token = jwt.sign(claims, await key(), {
-      algorithm: "HS256",
-      keyid: KEY_ID,
-      audience: STREAM_AUDIENCE,
-    });
+    const token = await new SignJWT(claims)
+      .setProtectedHeader({ alg: "HS256", typ: "JWT", kid: KEY_ID })
+      .setIssuedAt()
+      .setAudience(STREAM_AUDIENCE)
+      .sign(createSecretKey(await key()));
     return { token, exp };
   };
 }
@@ -53,7 +53,7 @@ export function createStreamTokenMint(key: () => Promise<Buffer>): MintStreamTok
 /** Whether a token says that it is one of these; whether it is remains to be checked. */
 export function claimsToBeStreamToken(token: string): boolean {
   try {
-    return jwt.decode(token, { complete: true })?.header.kid === KEY_ID;
+    return decodeProtectedHeader(token).kid === KEY_ID;
   } catch {
     return false; // it is no token at all, which its check will say
   }

@@ -1,4 +1,5 @@
 import type { ErrorRequestHandler, Request } from "express";
+import { countOnly } from "../../calm-log.ts";
 import { type CloseReason, closeReasonSchema } from "../../protocol/control-event.ts";
 import { EVENT_STREAM_HEADERS } from "../../stream/connection.ts";
 import { closeData, eventText, retryText } from "../../stream/frames.ts";
@@ -21,6 +22,7 @@ export function askToComeBack(
     const reason = closeReasonSchema.safeParse(toJobcastError(error).code);
     if (!reason.success || res.headersSent || !isForEvents(req)) return next(error);
     onRefused(error, reason.data);
+    countOnly(res);
     const retryMs = registry.retryLaterMs();
     const lastId = lastIdOf(req);
     res.writeHead(200, EVENT_STREAM_HEADERS);

@@ -10,6 +10,9 @@ import type { Caller } from "../auth/caller.ts";
 const DEFAULT_WAIT_SECONDS = 25;
 const MAX_WAIT_SECONDS = 60;
 
+/** The most that is really waited: nginx, AWS and others give up at 60 s, and would win the race. */
+const LONGEST_WAIT_MS = 55_000;
+
 /** A URL longer than this does not pass every proxy. */
 export const MAX_NAMED_JOBS = 100;
 
@@ -48,7 +51,8 @@ export function lastIdOf(req: Request): string | undefined {
 /** Milliseconds that a long poll may wait: no longer than its token is good for. */
 export function waitMsOf(req: Request, caller: Caller): number {
   const wait = waitSchema.safeParse(req.query["wait"]);
-  if (wait.success) return Math.min(wait.data * 1_000, caller.expiresAt - Date.now());
+  if (wait.success)
+    return Math.min(wait.data * 1_000, LONGEST_WAIT_MS, caller.expiresAt - Date.now());
   throw new JobcastError("invalid_request", "The query is not valid.", {
     fields: [
       { path: "query.wait", message: `must be a number of seconds from 0 to ${MAX_WAIT_SECONDS}` },

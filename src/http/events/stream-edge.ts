@@ -72,7 +72,7 @@ export async function openStream(
     onEvents: (kind, count) => registry.countEvents(kind, count),
     onClosed: () => visit.leave(),
   });
-  if (stream) visit.place.attend(stream, callerOf(res).expiresAt);
+  if (stream) visit.place.attend(stream, callerOf(res));
   else visit.leave();
   return stream;
 }

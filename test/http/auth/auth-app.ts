@@ -26,9 +26,10 @@ export const STREAM_TOKEN_KEY = Buffer.alloc(32, "stream-token-key");
 export async function serveAuth(options: Options = {}): Promise<AuthApp> {
   const lines: string[] = [];
   const log = createLog("trace", { write: (line) => void lines.push(line) });
-  const streamTokenKey = () => Promise.resolve(STREAM_TOKEN_KEY);
+  const { streamTokenKey = { read: async () => STREAM_TOKEN_KEY, isCurrent: () => true } } =
+    options;
   const jwt = { secret: TEST_SECRET };
-  const auth = createAuth({ jwt, streamTokenKey, corsOrigins: [], ...options, log });
+  const auth = createAuth({ jwt, corsOrigins: [], ...options, streamTokenKey, log });
 
   const app = express();
   app.all("/api", auth.api, showCaller);
@@ -46,7 +47,7 @@ export async function serveAuth(options: Options = {}): Promise<AuthApp> {
     port,
     url: `http://127.0.0.1:${port}`,
     lines,
-    mint: createStreamTokenMint(options.streamTokenKey ?? streamTokenKey),
+    mint: createStreamTokenMint(() => streamTokenKey.read()),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

@@ -81,8 +81,8 @@ describe("a refusal", () => {
   it("is the same for every reason, which stands in the log without the token", async () => {
     const expired = signToken({ sub: "ann", expiresIn: -60 });
     for (const [token, reason] of [
-      [expired, "jwt expired"],
-      [bad, "invalid signature"],
+      [expired, '"exp" claim timestamp check failed'],
+      [bad, "signature verification failed"],
       ["garbage", "no header"],
       [signToken({}), "sub: Invalid input: expected string, received undefined"],
     ] as const) {
@@ -96,11 +96,27 @@ describe("a refusal", () => {
     }
   });
 
+  it("says its reason to who may know it", async () => {
+    const open = await serveAuth({ jwt: { secret: TEST_SECRET, explainRefusals: true } });
+    const detailOf = async (token?: string) => {
+      const asked = request(open.server).get("/api");
+      if (token !== undefined) asked.set("authorization", `Bearer ${token}`);
+      return (await asked.expect(401)).body.detail;
+    };
+    expect(await detailOf()).toBe("The request has no valid token: none came.");
+    expect(await detailOf(signToken({ sub: "ann", expiresIn: null }))).toMatch(
+      /^The request has no valid token: exp: Invalid input/,
+    );
+    await open.close();
+  });
+
   it("quotes nothing of a token whose parts are no JSON", async () => {
     const part = Buffer.from("my-secret-text").toString("base64url");
     const header = Buffer.from('{"alg":"HS256","typ":"JWT"}').toString("base64url");
     await get("/api", { authorization: `Bearer ${header}.${part}.${part}` }).expect(401);
-    expect(app.lines.join("")).toContain("not JSON");
+    expect(app.lines.join("")).toContain("signature verification failed");
+    await get("/api", { authorization: `Bearer ${part}.${part}.${part}` }).expect(401);
+    expect(app.lines.join("")).toContain("no header");
     expect(app.lines.join("")).not.toMatch(/my-s/);
   });
 
@@ -113,11 +129,11 @@ describe("a refusal", () => {
     expect(app.lines).toEqual([]);
   });
 
-  it("meets OPTIONS too, with which express-jwt lets everybody pass", async () => {
+  it("meets OPTIONS too", async () => {
     const asked = { "access-control-request-headers": "authorization" };
     await request(app.server).options("/api").set(asked).expect(401);
     const withToken = { ...asked, authorization: `Bearer ${ann}` };
-    await request(app.server).options("/api").set(withToken).expect(401);
+    await request(app.server).options("/api").set(withToken).expect(200);
   });
 });
 
@@ -300,13 +316,61 @@ describe("a stream token", () => {
 
   it("is told to come back while its key cannot be read", async () => {
     const refused = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
-    const down = await serveAuth({ streamTokenKey: () => Promise.reject(refused) });
+    const down = await serveAuth({
+      streamTokenKey: { read: () => Promise.reject(refused), isCurrent: () => true },
+    });
     const { token } = await app.mint({ ownerId: "ann" });
     const asked = request(down.server).get("/streams").set("authorization", `Bearer ${token}`);
     const { body, headers } = await asked.expect(503);
     expect(body.code).toBe("database_unavailable");
     expect(headers["retry-after"]).toMatch(/^\d+$/);
     await down.close();
+  });
+});
+
+describe("the kind of a token", () => {
+  const statusOf = async (header: object) => {
+    const token = jwt.sign({ sub: "ann" }, TEST_SECRET, {
+      expiresIn: 60,
+      header: { alg: "HS256", ...header },
+    });
+    return (await get("/api", { authorization: `Bearer ${token}` })).status;
+  };
+
+  it.each(["JWT", "jwt", "at+jwt", "application/at+jwt", undefined])(
+    "may be that of an access token: %s",
+    async (typ) => {
+      expect(await statusOf({ typ })).toBe(200);
+    },
+  );
+
+  it.each(["logout+jwt", "dpop+jwt", "secevent+jwt", "", 7, null, ["JWT"]])(
+    "may be no other: %s",
+    async (typ) => {
+      expect(await statusOf({ typ })).toBe(401);
+    },
+  );
+
+  it("may not depend on an extension that nobody here knows", async () => {
+    expect(await statusOf({ crit: ["b64"], b64: false })).toBe(401);
+    expect(await statusOf({ crit: ["x"], x: 1 })).toBe(401);
+  });
+});
+
+describe("a secret that changes", () => {
+  it("leaves the tokens good that the one before it signed, and no others", async () => {
+    const [before, other] = ["b", "o"].map((letter) => letter.repeat(32));
+    const both = await serveAuth({ jwt: { secret: TEST_SECRET, previousSecret: before } });
+    const statusOf = async (secret: string | undefined, claims = {}) => {
+      const token = signToken({ sub: "ann", ...(secret && { secret }), ...claims });
+      const asked = request(both.server).get("/api").set("authorization", `Bearer ${token}`);
+      return (await asked).status;
+    };
+    expect(await statusOf(TEST_SECRET)).toBe(200);
+    expect(await statusOf(before)).toBe(200);
+    expect(await statusOf(before, { expiresIn: -60 })).toBe(401);
+    expect(await statusOf(other)).toBe(401);
+    await both.close();
   });
 });
 

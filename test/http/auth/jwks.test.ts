@@ -1,4 +1,5 @@
 import { createHmac, generateKeyPairSync } from "node:crypto";
+import { SignJWT } from "jose";
 import jwt, { type Algorithm } from "jsonwebtoken";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createJwks, type FindKey } from "../../../src/http/auth/jwks.ts";
@@ -6,7 +7,14 @@ import { createLog } from "../../../src/log.ts";
 import { until } from "../../support/deadline.ts";
 import { TEST_SECRET } from "../../support/tokens.ts";
 import { type AuthApp, serveAuth } from "./auth-app.ts";
-import { type KeyServer, makeEcKey, makeRsaKey, type SigningKey, serveKeys } from "./key-server.ts";
+import {
+  type KeyServer,
+  makeEcKey,
+  makeEdKey,
+  makeRsaKey,
+  type SigningKey,
+  serveKeys,
+} from "./key-server.ts";
 
 const MINUTE = 60_000;
 
@@ -49,6 +57,33 @@ describe("tokens with public keys", () => {
     expect(await statusOf(ec, "ES256")).toBe(200);
     expect(await statusOf(p384, "ES384")).toBe(200);
     expect(server.requests()).toBe(1);
+  });
+
+  it("are taken with EdDSA signatures, by either of its names", async () => {
+    const ed = makeEdKey("ed-1");
+    server.serve([ed, rsa]);
+    for (const alg of ["EdDSA", "Ed25519"]) {
+      const token = await new SignJWT({ sub: "ann" })
+        .setProtectedHeader({ alg, kid: "ed-1" })
+        .setExpirationTime("1m")
+        .sign(ed.privateKey);
+      const headers = { authorization: `Bearer ${token}` };
+      expect((await fetch(`${app.url}/api`, { headers })).status, alg).toBe(200);
+    }
+    expect(await statusOf({ ...rsa, kid: "ed-1" }, "RS256")).toBe(401);
+  });
+
+  it("are refused when their curve is not the one of their algorithm", async () => {
+    const p384 = makeEcKey("ec-1", "P-384");
+    server.serve([p384]);
+    const token = await new SignJWT({ sub: "ann" })
+      .setProtectedHeader({ alg: "ES384", kid: "ec-1" })
+      .setExpirationTime("1m")
+      .sign(p384.privateKey);
+    const [, ...rest] = token.split(".");
+    const header = Buffer.from('{"alg":"ES256","kid":"ec-1"}').toString("base64url");
+    const headers = { authorization: `Bearer ${[header, ...rest].join(".")}` };
+    expect((await fetch(`${app.url}/api`, { headers })).status).toBe(401);
   });
 
   it("are refused when their RSA key is shorter than 2048 bits, and the others are taken", async () => {

@@ -21,6 +21,10 @@ export function makeEcKey(kid: string, namedCurve: "P-256" | "P-384" = "P-256"):
   return { kid, ...generateKeyPairSync("ec", { namedCurve }) };
 }
 
+export function makeEdKey(kid: string): SigningKey {
+  return { kid, ...generateKeyPairSync("ed25519") };
+}
+
 /** An identity provider's key set, as far as anybody who checks tokens sees of it. */
 export async function serveKeys(first: readonly SigningKey[]): Promise<KeyServer> {
   let answer: readonly SigningKey[] | string = first;

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createOwnerReader } from "../../../src/db/job-owners.ts";
 import { Lanes } from "../../../src/db/lanes.ts";
 import type { Query } from "../../../src/db/query.ts";
-import { createSigningKey } from "../../../src/db/signing-key.ts";
+import { SigningKey } from "../../../src/db/signing-key.ts";
 import { mayRead } from "../../../src/http/access.ts";
 import { createAuth } from "../../../src/http/auth/auth.ts";
 import { callerOf } from "../../../src/http/auth/caller.ts";
@@ -50,7 +50,7 @@ async function createJob(owner: string): Promise<string> {
 /** One process's share: `GET /seen/{id}` is a stream as far as authorisation goes. */
 function createService(): express.Express {
   const log = createLog("silent");
-  const streamTokenKey = createSigningKey(lanes.service.for({}), "stream tokens");
+  const streamTokenKey = new SigningKey(lanes.service.for({}), "stream tokens");
   const auth = createAuth({ jwt: { secret: TEST_SECRET }, streamTokenKey, corsOrigins: [], log });
   const findOwners = createOwnerReader(lanes.reads);
   const service = express();
@@ -60,7 +60,7 @@ function createService(): express.Express {
     res.sendStatus(ownerId && mayRead(callerOf(res), { id, ownerId }) ? 200 : 404);
   });
   const parts: Partial<HttpParts> = {
-    mintStreamToken: createStreamTokenMint(streamTokenKey),
+    mintStreamToken: createStreamTokenMint(() => streamTokenKey.read()),
     findOwners,
     readBody: createBodyReader(new BodyPlaces()),
   };
@@ -177,7 +177,9 @@ describe("POST /v1/stream-tokens", () => {
 describe("the key of stream tokens", () => {
   it("is made once, however many processes start at once", async () => {
     const keys = await Promise.all(
-      Array.from({ length: 10 }, () => createSigningKey(lanes.service.for({}), "made at once")()),
+      Array.from({ length: 10 }, () =>
+        new SigningKey(lanes.service.for({}), "made at once").read(),
+      ),
     );
     expect(new Set(keys.map((key) => key.toString("hex"))).size).toBe(1);
     expect(keys[0]?.length).toBe(32);
@@ -185,8 +187,8 @@ describe("the key of stream tokens", () => {
 
   it("is another one for another purpose", async () => {
     const [one, two] = await Promise.all([
-      createSigningKey(lanes.service.for({}), "one")(),
-      createSigningKey(lanes.service.for({}), "two")(),
+      new SigningKey(lanes.service.for({}), "one").read(),
+      new SigningKey(lanes.service.for({}), "two").read(),
     ]);
     expect(one.equals(two)).toBe(false);
   });
@@ -199,12 +201,12 @@ describe("the key of stream tokens", () => {
       reads += 1;
       return isDown ? Promise.reject(new Error("down")) : query(...statement);
     };
-    const key = createSigningKey(flaky, "flaky");
-    await expect(key()).rejects.toThrow("down");
+    const key = new SigningKey(flaky, "flaky");
+    await expect(key.read()).rejects.toThrow("down");
     isDown = false;
-    const [first] = await Promise.all([key(), key(), key()]);
+    const [first] = await Promise.all([key.read(), key.read(), key.read()]);
     const after = reads;
-    expect((await key()).equals(first)).toBe(true);
+    expect((await key.read()).equals(first)).toBe(true);
     expect(reads).toBe(after);
   });
 

@@ -10,7 +10,7 @@ import {
   optionFields,
   retentionFields,
   wholeNumber,
-} from "./options.ts";
+} from "../options.ts";
 
 /** What the process is told by its environment; see .env.example for units and defaults. */
 export type Config = Omit<Options, "databaseUrl" | "jwt"> & {
@@ -19,9 +19,11 @@ export type Config = Omit<Options, "databaseUrl" | "jwt"> & {
   readonly host: string;
   /** Unset: an embedded PostgreSQL under `dataDir`. */
   readonly databaseUrl: string | undefined;
+  /** How long a start waits for a database that is not there yet. */
+  readonly databaseWaitSeconds: number;
   readonly dataDir: string;
   /** Unset without a key set (development only): a secret is made and kept under `dataDir`. */
-  readonly jwt: Options["jwt"];
+  readonly jwt: Omit<Options["jwt"], "explainRefusals">;
   readonly drainSeconds: number;
   readonly logLevel: (typeof LOG_LEVELS)[number];
 };
@@ -33,6 +35,7 @@ const SECRET_KEYS: ReadonlySet<string> = new Set([
   "DATABASE_URL",
   "LISTEN_DATABASE_URL",
   "JWT_SECRET",
+  "JWT_PREVIOUS_SECRET",
   "CALLBACK_SECRETS",
 ]);
 
@@ -64,10 +67,13 @@ const settings = z.object({
   HOST: z.string().optional(),
   DATABASE_URL: optionFields.databaseUrl.optional(),
   LISTEN_DATABASE_URL: optionFields.listenDatabaseUrl,
+  DATABASE_WAIT_SECONDS: numberIn(wholeNumber(0, 3600, "seconds").default(0)),
+  MIGRATE: optionFields.migrate,
   DATABASE_POOL_SIZE: numberIn(optionFields.databasePoolSize),
   DATA_DIR: z.string().default(".jobcast"),
   FEED: optionFields.feed,
   JWT_SECRET: jwtFields.secret,
+  JWT_PREVIOUS_SECRET: jwtFields.previousSecret,
   JWT_JWKS_URL: jwtFields.jwksUrl,
   JWT_ISSUER: jwtFields.issuer,
   JWT_AUDIENCE: jwtFields.audience,
@@ -95,25 +101,55 @@ const settings = z.object({
 /** The name of every variable that is read. */
 export const CONFIG_KEYS: readonly string[] = Object.keys(settings.shape);
 
+/** What `jobcast migrate` needs to know. */
+export type MigrateConfig = Pick<Config, "isProduction" | "databaseWaitSeconds" | "logLevel"> & {
+  readonly databaseUrl: string;
+};
+
+type Env = Readonly<Record<string, string | undefined>>;
+
 /**
  * Reads the settings. A variable that is empty counts as unset.
  *
  * @throws {ConfigError} naming every variable that is wrong or missing, and never a secret.
  */
-export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const given = Object.fromEntries(
-    CONFIG_KEYS.filter((key) => env[key]).map((key) => [key, env[key]]),
-  );
-  const result = settings.safeParse(given);
-  const problems = [...fieldProblems(result.error, given), ...contradictions(given)];
-  if (!result.success || problems.length > 0) throw new ConfigError(problems);
-  return deepFreeze(toConfig(result.data));
+export function loadConfig(env: Env): Config {
+  return deepFreeze(toConfig(read(settings, env, contradictions)));
 }
 
-function fieldProblems(
-  error: z.ZodError | undefined,
-  given: Readonly<Record<string, string | undefined>>,
-): OptionProblem[] {
+/**
+ * The same of what a migration needs, which is no secret of tokens.
+ *
+ * @throws {ConfigError}
+ */
+export function loadMigrateConfig(env: Env): MigrateConfig {
+  const needed = { NODE_ENV: true, DATABASE_WAIT_SECONDS: true, LOG_LEVEL: true } as const;
+  const from = read(settings.pick(needed).extend({ DATABASE_URL: optionFields.databaseUrl }), env);
+  return {
+    isProduction: from.NODE_ENV === "production",
+    databaseUrl: from.DATABASE_URL,
+    databaseWaitSeconds: from.DATABASE_WAIT_SECONDS,
+    logLevel: from.LOG_LEVEL,
+  };
+}
+
+function read<Shape extends z.ZodRawShape>(
+  schema: z.ZodObject<Shape>,
+  env: Env,
+  contradict: (given: Env) => OptionProblem[] = () => [],
+): z.output<z.ZodObject<Shape>> {
+  const given = Object.fromEntries(
+    Object.keys(schema.shape)
+      .filter((key) => env[key])
+      .map((key) => [key, env[key]]),
+  );
+  const result = schema.safeParse(given);
+  const problems = [...fieldProblems(result.error, given), ...contradict(given)];
+  if (!result.success || problems.length > 0) throw new ConfigError(problems);
+  return result.data;
+}
+
+function fieldProblems(error: z.ZodError | undefined, given: Env): OptionProblem[] {
   const problems = (error?.issues ?? []).map(({ path, message }): [string, OptionProblem] => {
     const key = String(path[0]);
     const value = shown(key, given[key] ?? "");
@@ -130,7 +166,7 @@ function shown(key: string, value: string): string {
 }
 
 /** What is wrong only beside another variable; looked at even when single ones are wrong too. */
-function contradictions(given: Readonly<Record<string, string | undefined>>): OptionProblem[] {
+function contradictions(given: Env): OptionProblem[] {
   const problems: OptionProblem[] = [];
   if (given["NODE_ENV"] === "production" && !given["JWT_SECRET"] && !given["JWT_JWKS_URL"]) {
     const message = `expected in production (at least ${MIN_SECRET_BYTES} bytes), or JWT_JWKS_URL, got neither`;
@@ -152,10 +188,13 @@ function toConfig(from: z.infer<typeof settings>): Config {
     databaseUrl: from.DATABASE_URL,
     listenDatabaseUrl: from.LISTEN_DATABASE_URL,
     databasePoolSize: from.DATABASE_POOL_SIZE,
+    databaseWaitSeconds: from.DATABASE_WAIT_SECONDS,
+    migrate: from.MIGRATE,
     dataDir: from.DATA_DIR,
     feed: from.FEED,
     jwt: {
       secret: from.JWT_SECRET,
+      previousSecret: from.JWT_PREVIOUS_SECRET,
       jwksUrl: from.JWT_JWKS_URL,
       issuer: from.JWT_ISSUER,
       audience: from.JWT_AUDIENCE,
@@ -189,8 +228,18 @@ export function optionsOf(
   config: Config,
   { databaseUrl, secret }: { databaseUrl: string; secret: string | undefined },
 ): GivenOptions {
-  const { isProduction, port, host, dataDir, drainSeconds, logLevel, ...options } = config;
-  return { ...options, databaseUrl, jwt: { ...config.jwt, secret } };
+  const {
+    isProduction,
+    port,
+    host,
+    dataDir,
+    databaseWaitSeconds,
+    drainSeconds,
+    logLevel,
+    ...options
+  } = config;
+  const jwt = { ...config.jwt, secret, explainRefusals: !isProduction };
+  return { ...options, databaseUrl, jwt };
 }
 
 function deepFreeze(config: Config): Config {
