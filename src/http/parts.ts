@@ -18,7 +18,7 @@ export type Readiness = { readonly ready: boolean; readonly [detail: string]: un
 export type Docs = {
   /** @param url where callers reach this server */
   describe(url: string): object;
-  sendPage(req: Request, res: Response): void;
+  sendPage(req: Request, res: Response): Promise<void>;
   sendScript(req: Request, res: Response): Promise<void>;
 };
 

@@ -92,7 +92,7 @@ function createCall(
       return parseId(req);
     },
     query: query ? parseQuery(query, req) : {},
-    baseUrl: publicUrl ?? req.baseUrl,
+    baseUrl: publicUrl ?? prefixOf(req),
     async body() {
       if (!body) throw new TypeError("this operation takes no body");
       const bytes = await readBody(req, res, callerOf(res).ownerId, { maxBytes: body.maxBytes });
@@ -100,6 +100,12 @@ function createCall(
       return { value: parseBody(body.schema, json), text: json.text };
     },
   };
+}
+
+/** Where it is mounted: Express says so; connect, and Fastify's middie, leave the URL as it came. */
+function prefixOf({ baseUrl, originalUrl, url }: Request): string {
+  if (baseUrl !== "" || !originalUrl.endsWith(url)) return baseUrl;
+  return originalUrl.slice(0, originalUrl.length - url.length);
 }
 
 /** Sends what is JSON already. */

@@ -164,9 +164,9 @@ export const service: Resource = {
           },
         },
       },
-      problems: [],
-      handler({ docs }, { req, res }) {
-        docs.sendPage(req, res);
+      problems: ["not_found"],
+      async handler({ docs }, { req, res }) {
+        await docs.sendPage(req, res);
         return undefined;
       },
     }),
@@ -179,7 +179,7 @@ export const service: Resource = {
       description: "A part of the page.",
       access: ACCESS.getReferenceScript,
       answers: {},
-      problems: [],
+      problems: ["not_found"],
       async handler({ docs }, { req, res }) {
         await docs.sendScript(req, res);
         return undefined;
