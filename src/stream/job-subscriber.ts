@@ -40,7 +40,7 @@ export class JobSubscriber implements Subscriber {
   }
 
   enqueue(outgoing: OutgoingChange): void {
-    if (this.#isEnding) return;
+    if (this.#isEnding || this.#stream?.isOpen === false) return;
     const { version, status } = outgoing.change;
     const { jobFrame } = outgoing;
     if (!this.#isLive) this.#parked.add(outgoing);
@@ -94,7 +94,9 @@ export class JobSubscriber implements Subscriber {
     for (let version = known; ; ) {
       const frames = this.#frames.splice(0);
       await stream.sendPaced(frames, frames.length);
-      if (!stream.isOpen || this.#isEnding) break;
+      // Nobody is there to be told: what was let go of now would find the same hole, for ever.
+      if (!stream.isOpen) return this.#parked.clear();
+      if (this.#isEnding) break;
       const isComplete = version !== undefined && this.#sent >= version;
       if (isComplete && !this.#parked.isIncomplete) break; // a hole in what was parked shows when it is let go
       version = await this.#readOn(stream);

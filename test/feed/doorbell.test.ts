@@ -2,16 +2,19 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { CHANNEL, createDoorbell, type Doorbell } from "../../src/feed/doorbell.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { until, within } from "../support/deadline.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
 import { backendsOf } from "./listener.ts";
 
 let db: TestDatabase;
 let doorbell: Doorbell;
 let warnings: string[];
+let attempts: unknown[];
 let changes: boolean[];
 
 beforeEach(async () => {
   db = await createTestDatabase();
   warnings = [];
+  attempts = [];
   changes = [];
 });
 
@@ -24,13 +27,22 @@ const send = async (payload: string): Promise<void> => {
   await db.query("select pg_notify($1, $2)", [CHANNEL, payload]);
 };
 
-function create(ring: (payload: string) => Promise<void>, onRing: () => void): void {
+function create(
+  ring: (payload: string) => Promise<void>,
+  onRing: () => void,
+  connectionString = db.url,
+): void {
   doorbell = createDoorbell({
-    connectionString: db.url,
+    connectionString,
     ring,
     onRing,
     onChange: (isListening) => changes.push(isListening),
-    log: { warn: (_, message) => warnings.push(message) },
+    log: {
+      warn(details, message) {
+        warnings.push(message);
+        if ("attempt" in details) attempts.push(details.attempt);
+      },
+    },
   });
 }
 
@@ -59,6 +71,24 @@ it("keeps a connection that hears although it cannot be tested", async () => {
   expect(warnings).toEqual(Array(2).fill("the doorbell could not be tested"));
   expect(changes).toEqual([true]);
   expect(rings).toBe(1);
+});
+
+it("is patient with what fails again and again, and not with what worked meanwhile", async () => {
+  const url = new URL(db.url);
+  const proxy = await startTcpProxy(Number(url.port));
+  url.port = String(proxy.port);
+  create(send, () => undefined, url.href);
+  proxy.refuse();
+  doorbell.start();
+  await until(() => attempts.length === 3, 10_000, "three attempts");
+  await proxy.accept();
+  await until(() => doorbell.isListening, 20_000, "it to listen");
+  const failures = attempts.length;
+  proxy.cut();
+  await until(() => attempts.length > failures, 10_000, "the loss");
+  expect(attempts).toEqual([...Array.from({ length: failures }, (_, index) => index), 0]);
+  await doorbell.stop();
+  await proxy.close();
 });
 
 it("notices the loss of its connection while its own ring is on its way", async () => {

@@ -109,6 +109,41 @@ describe("a hole in what is live", () => {
   });
 });
 
+describe("a stream that is ending while its client has not gone", () => {
+  it.each(["a large change", "a hole"])("is told no more, and costs nothing: %s", async (what) => {
+    const job = createJob();
+    job.commit();
+    bench = await openBench();
+    job.subscriber.begin(bench.stream, job.page(0), false);
+    await bench.client.next();
+    bench.client.pause();
+    bench.stream.close("max_age", 100);
+    for (const version of [2, 3]) expect(job.commit()).toBe(version);
+    if (what === "a hole") job.publish(3);
+    else job.publishLarge(2);
+    // It would be read from the table, were there somebody to read it for; and the loop goes on.
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    expect(job.reads).toEqual([]);
+    bench.client.resume();
+    await bench.client.ended;
+    expect(versionsOf(bench.client.events)).toEqual([1]);
+  });
+});
+
+describe("a page that ends with an end before a retry", () => {
+  it("is no end: what follows is told", async () => {
+    const job = createJob();
+    for (let count = 1; count < PAGE; count += 1) job.commit();
+    expect(job.commit("failed")).toBe(PAGE);
+    job.commit("pending");
+    job.commit("completed");
+    bench = await openBench();
+    job.subscriber.begin(bench.stream, job.page(0), false);
+    await bench.client.ended;
+    expect(versionsOf(bench.client.events)).toEqual(upTo(PAGE + 2));
+  });
+});
+
 describe("more live changes than may wait for a replay", () => {
   it("are read from the table instead, none lost and none twice", async () => {
     const job = createJob();

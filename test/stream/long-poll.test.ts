@@ -1,7 +1,10 @@
 import { connect } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { statusPollSchema } from "../../src/protocol/poll-answer.ts";
+import { Hub } from "../../src/stream/hub.ts";
+import { waitForNews } from "../../src/stream/long-poll.ts";
 import { until, within } from "../support/deadline.ts";
+import { change, JOB } from "./bench.ts";
 import { type Edge, idOf, startEdge, upTo, versionsOf } from "./edge.ts";
 
 let edge: Edge;
@@ -11,6 +14,31 @@ beforeAll(async () => {
 });
 afterEach(() => edge.expectNothingOpen());
 afterAll(() => edge?.stop());
+
+describe("news that come while a poll reads", () => {
+  it("are read at once, and not slept over", async () => {
+    const hub = new Hub((error) => expect.unreachable(String(error)));
+    let version = 1;
+    let reads = 0;
+    const answer = await waitForNews({
+      hub,
+      topics: [`job:${JOB}`],
+      waitMs: 30_000,
+      signal: new AbortController().signal,
+      async read() {
+        reads += 1;
+        const seen = version;
+        if (reads === 1) {
+          version = 2;
+          hub.publish([change(2)], { xmin: 1, xmax: 1, xip: [] });
+        }
+        return seen;
+      },
+      hasNews: (seen) => seen > 1,
+    });
+    expect([answer, reads, hub.subscriberCount]).toEqual([2, 2, 0]);
+  });
+});
 
 const headers = { accept: "application/json" };
 

@@ -37,6 +37,7 @@ async function answerTo(method: string, path: string, accept: string) {
   });
   const headers = Object.fromEntries(answer.headers);
   delete headers["date"];
+  delete headers["x-request-id"];
   const body = await answer.text();
   return { seen: { status: answer.status, headers, body }, ms: performance.now() - asked };
 }
