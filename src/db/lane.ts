@@ -50,6 +50,12 @@ const ATTEMPTS = 5;
 /** How long the statements that run may still take when the lane ends. */
 const END_MS = 1_000;
 
+/**
+ * The whole statement was undone, for the sake of another one (40001, 40P01) or because a migration
+ * gave a table another column after it was planned (42804, 0A000).
+ */
+const UNDONE: ReadonlySet<string> = new Set(["40001", "40P01", "42804", "0A000"]);
+
 type Client = DatabaseClient & pg.PoolClient & { madeAt?: number; usedAt?: number };
 
 /**
@@ -211,9 +217,9 @@ export class Lane {
     await client.prepare();
   }
 
-  /** 40001 and 40P01 undo the whole statement; a read that got no answer has done nothing either. */
+  /** A read that got no answer has done nothing, as what was undone. */
   #mayTryAgain(error: unknown, attempt: number): boolean {
-    if (error instanceof pg.DatabaseError) return error.code === "40001" || error.code === "40P01";
+    if (error instanceof pg.DatabaseError) return UNDONE.has(error.code ?? "");
     return this.#work === "read" && attempt === 1 && error instanceof NoAnswerError;
   }
 

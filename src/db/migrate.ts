@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
 import { watchBackend } from "./backend-watch.ts";
 import { DatabaseClient } from "./client.ts";
+import { locksOf, sendVacuumAway, takeLocks } from "./migration-locks.ts";
 import {
   compare,
   isAdditive,
@@ -28,9 +29,11 @@ export type MigrateOptions = {
 
 /**
  * How long a try waits for the lock of a table: whoever comes after it, be it to read, waits behind
- * it for as long. Unit: milliseconds.
+ * it for as long. Each waits longer than the one before, and none until PostgreSQL looks for a
+ * deadlock (deadlock_timeout, a second), of which a writer might be the victim. Unit: milliseconds.
  */
-const LOCK_MS = 250;
+const FIRST_LOCK_MS = 250;
+const LONGEST_LOCK_MS = 900;
 
 /** The same for the list of migrations, behind which nobody waits but who would migrate too. */
 const LIST_LOCK_MS = 5_000;
@@ -66,14 +69,16 @@ export async function migrate(options: MigrateOptions): Promise<string[]> {
   const migrations = options.migrations ?? (await loadMigrations());
   const done: string[] = [];
   let end = performance.now() + waitMs;
+  let lockMs = FIRST_LOCK_MS;
   const onDone = (name: string) => {
     done.push(name);
     end = performance.now() + waitMs;
+    lockMs = FIRST_LOCK_MS;
   };
   for (;;) {
     signal?.throwIfAborted();
     try {
-      await migrateAll(options, migrations, onDone);
+      await migrateAll({ ...options, lockMs }, migrations, onDone);
       return done;
     } catch (error) {
       signal?.throwIfAborted();
@@ -83,6 +88,7 @@ export async function migrate(options: MigrateOptions): Promise<string[]> {
         "somebody is in the way of the migration; trying again",
       );
     }
+    lockMs = Math.min(LONGEST_LOCK_MS, lockMs * 1.5);
     await delay(PAUSE_MS * (0.5 + Math.random()), undefined, signal && { signal });
   }
 }
@@ -104,14 +110,19 @@ export async function assertMigrated(options: MigrateOptions): Promise<void> {
   );
 }
 
+type Try = MigrateOptions & { readonly lockMs: number };
+
 async function migrateAll(
-  options: MigrateOptions,
+  options: Try,
   migrations: readonly Migration[],
   onDone: (name: string) => void,
 ): Promise<void> {
   await connected(options, async (query, client) => {
     // The lock is for who has something to do: a start that finds all done waits for nobody.
-    while ((await pendingOf(query, migrations, options)).length > 0) {
+    for (;;) {
+      const [first] = await pendingOf(query, migrations, options);
+      if (!first) return;
+      if (options.lockMs > FIRST_LOCK_MS) await sendVacuumAway(locksOf(first.sql), client);
       const name = await migrateNext(client, migrations, options);
       if (name !== undefined) onDone(name);
     }
@@ -122,17 +133,17 @@ async function migrateAll(
 async function migrateNext(
   client: DatabaseClient,
   migrations: readonly Migration[],
-  options: MigrateOptions,
+  options: Try,
 ): Promise<string | undefined> {
-  await client.begin();
-  const watch = await watchBackend(client, options.connectionString);
   const query: Query = (text, values) => client.send(text, values);
   let inTheWay = RACES;
+  await client.begin();
+  const watch = await watchBackend(client, options.connectionString);
   try {
     await lockList(query);
     inTheWay = LOCKS;
     const [next] = await pendingOf(query, migrations, options); // others may have come before the lock
-    if (next) await run(next, query);
+    if (next) await run(next, query, options.lockMs);
     await client.send("commit");
     return next?.name;
   } catch (error) {
@@ -160,9 +171,10 @@ async function lockList(query: Query): Promise<void> {
   await query("lock table jobcast.migrations in exclusive mode");
 }
 
-async function run(migration: Migration, query: Query): Promise<void> {
+async function run(migration: Migration, query: Query, lockMs: number): Promise<void> {
   const { id, name, sql } = migration;
-  await query(`set local lock_timeout = ${LOCK_MS}`);
+  await query(`set local lock_timeout = ${Math.round(lockMs)}`);
+  await takeLocks(locksOf(sql), query);
   await query("insert into jobcast.migrations (id, name) values ($1, $2)", [id, name]);
   await query(sql);
   if (isAdditive(migration)) {

@@ -93,6 +93,19 @@ describe("a connection that died without a word", () => {
   });
 });
 
+describe("a statement that was undone", () => {
+  it.each(["40001", "40P01", "42804"])("is carried out again: %s", async (code) => {
+    await db.query("create sequence tries");
+    await db.query(`create function tried() returns bigint language plpgsql security definer as $$
+      begin
+        if nextval('public.tries') < 3 then raise exception 'undone' using errcode = '${code}'; end if;
+        return currval('public.tries');
+      end $$`);
+    const rows = await openLane("write").for({})("select public.tried() as tries");
+    expect(rows).toEqual([{ tries: 3 }]);
+  });
+});
+
 describe("limits are on the server", () => {
   it.each(["read", "write", "waiting write", "service"] as const)(
     "of a %s lane, below those of the client, whatever the database says",
