@@ -1,9 +1,13 @@
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type pg from "pg";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { jobs } from "../../src/jobs/jobs.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { until } from "../support/deadline.ts";
 import { codeBlocks } from "../support/markdown.ts";
 
 let database: TestDatabase;
@@ -131,5 +135,51 @@ describe("docs/workers.md", () => {
     await client.query(statement("progress"), [id, 40, "inference", 1]);
     await client.query(statement("complete"), [id, JSON.stringify(RESULT), 1]);
     expect((await life(id)).at(-1)).toMatchObject({ status: "completed", result: RESULT });
+  });
+
+  it("goes on with the loop in Node, over a lost connection and a job that fails", async () => {
+    const [program = ""] = await codeBlocks("docs/workers.md", "js");
+    const folder = await mkdtemp(join(tmpdir(), "jobcast-worker-"));
+    const modules = new URL("../../node_modules", import.meta.url).pathname;
+    await symlink(modules, join(folder, "node_modules"));
+    const failing = program.replace('await report(40, "inference");', 'await report("much", "x");');
+    expect(failing).not.toBe(program);
+    const run = async (code: string) => {
+      await writeFile(join(folder, "worker.mjs"), code);
+      const url = new URL(database.url);
+      url.searchParams.set("application_name", "the worker");
+      const env = { ...process.env, DATABASE_URL: url.href };
+      return spawn(process.execPath, [join(folder, "worker.mjs")], { env, stdio: "ignore" });
+    };
+    const ends = async (id: string, status: string) =>
+      until(
+        async () => (await life(id)).at(-1)?.status === status,
+        20_000,
+        () => `the end of ${id}`,
+      );
+    const worker = await run(program);
+    try {
+      await ends(await createMesh(), "completed");
+      await database.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'the worker'",
+      );
+      await ends(await createMesh(), "completed");
+    } finally {
+      worker.kill("SIGKILL");
+    }
+    const other = await run(failing);
+    await ends(await createMesh(), "failed").finally(() => other.kill("SIGKILL"));
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  it("gives a type a timeout that reports extend", async () => {
+    const [, sql = ""] = await codeBlocks("docs/workers.md", "sql");
+    await client.query(sql);
+    const id = await createMesh();
+    const [job] = await database.query(
+      "select timeout_seconds, timeout_extends from jobcast.jobs where id = $1",
+      [id],
+    );
+    expect(job).toEqual({ timeout_seconds: 120, timeout_extends: true });
   });
 });
