@@ -13,7 +13,15 @@ import { parseSync, Visitor } from "oxc-parser";
 type Rule = { may: readonly string[]; typesOf?: readonly string[]; because: string };
 type Import = { from: string; to: string; line: number; typeOnly: boolean };
 
-const BASE = ["protocol/", "errors.ts", "once.ts", "tally.ts", "calm-log.ts", "database-errors.ts"];
+const BASE = [
+  "protocol/",
+  "errors.ts",
+  "once.ts",
+  "tally.ts",
+  "backoff.ts",
+  "calm-log.ts",
+  "database-errors.ts",
+];
 /** Each entry of src/, what it may import beside itself, and the mishap that this prevents. */
 const LAYERS: Readonly<Record<string, Rule>> = {
   "protocol/": { may: [], because: "browsers share it: one import would ship the server to them" },
@@ -22,6 +30,7 @@ const LAYERS: Readonly<Record<string, Rule>> = {
     may: ["errors.ts", "protocol/"],
     because: "both doors explain with it: what it needed, each would have to have",
   },
+  "backoff.ts": { may: [], because: "everything that tries again waits by it" },
   "calm-log.ts": { may: ["errors.ts", "protocol/"], because: "everything that fails tells it" },
   "tally.ts": { may: [], because: "everything that shares something out counts with it" },
   "once.ts": { may: [], because: "everything that writes once uses it: it would close a cycle" },

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
+import { type Backoff, backoffMs } from "../backoff.ts";
 import { JobcastError } from "../errors.ts";
 import { AnswerTooLargeError, DatabaseClient } from "./client.ts";
 import type { Query } from "./query.ts";
@@ -46,6 +47,7 @@ const HEALTHY_MS = 10_000;
 
 /** How often a statement is tried that PostgreSQL took back for the sake of another one. */
 const ATTEMPTS = 5;
+const AGAIN: Backoff = { firstMs: 10, longestMs: 500 };
 
 /** How long the statements that run may still take when the lane ends. */
 const END_MS = 1_000;
@@ -139,7 +141,7 @@ export class Lane {
         return await this.#queryOnce<Row>(text, values);
       } catch (error) {
         if (attempt === ATTEMPTS || !this.#mayTryAgain(error, attempt)) throw error;
-        await delay(2 ** attempt * 5 * (0.5 + Math.random()));
+        await delay(backoffMs(attempt, AGAIN));
       }
     }
   }

@@ -44,7 +44,7 @@ export class Lanes {
     this.reads = lane("reads", "read", quarter);
     this.#quick = lane("writes", "write", half - waiting);
     this.#waiting = lane("waiting writes", "waiting write", waiting, LOCKED_MS);
-    this.writes = { for: (turn) => withPatience(this.#quick.for(turn), this.#waiting.for(turn)) };
+    this.writes = { for: (turn) => withLockRetry(this.#quick.for(turn), this.#waiting.for(turn)) };
     this.service = lane("service", "service", 2);
   }
 
@@ -96,7 +96,7 @@ export class Lanes {
  * as many open transactions keep nobody from a place who would wait for none.
  * @throws what he found first, where there is no place in time: nothing was done
  */
-function withPatience(quick: Query, waiting: Query): Query {
+function withLockRetry(quick: Query, waiting: Query): Query {
   return async (text, values) => {
     try {
       return await quick(text, values);

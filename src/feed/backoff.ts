@@ -1,14 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { type Backoff, backoffMs } from "../backoff.ts";
 
-const FIRST_MS = 100;
-const LONGEST_MS = 5_000;
+const RECONNECT: Backoff = { firstMs: 100, longestMs: 5_000 };
 
-/**
- * Waits before the next attempt: 100 ms doubled each time up to 5 s, and between half and all of
- * it, so that many processes do not come back in step. Returns early when aborted.
- */
+/** Waits before the next attempt to connect. Returns early when aborted. */
 export async function backoff(attempt: number, signal: AbortSignal): Promise<void> {
-  const longest = Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(attempt, 10));
-  const wait = longest * (0.5 + Math.random() / 2);
-  await delay(wait, undefined, { signal }).catch(() => undefined); // aborted: stop waiting
+  // Aborted: stop waiting.
+  await delay(backoffMs(attempt, RECONNECT), undefined, { signal }).catch(() => undefined);
 }

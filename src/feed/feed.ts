@@ -4,7 +4,7 @@ import { troubleOf } from "../db/trouble.ts";
 import type { Snapshot } from "../protocol/snapshot.ts";
 import { backoff } from "./backoff.ts";
 import type { Doorbell, FeedLog } from "./doorbell.ts";
-import { Pace } from "./pace.ts";
+import { WriteLoad } from "./write-load.ts";
 
 /** A listener that waits for the bell still looks by itself this often: a bell can be lost. */
 const RECONCILE_MS = 3_000;
@@ -37,7 +37,7 @@ export type FeedOptions = {
   onEpochChange: (epoch: string) => void;
   log: FeedLog;
   /** When there is too much to ring for. */
-  pace?: Pace;
+  load?: WriteLoad;
 };
 
 /** Another server, or another history, is behind the connection than when it was made. */
@@ -55,7 +55,7 @@ class MovedError extends Error {
 export class Feed {
   readonly #options: FeedOptions;
   readonly #stopping = new AbortController();
-  readonly #pace: Pace;
+  readonly #load: WriteLoad;
   #session: FeedSession | undefined;
   #state: FeedState = "connecting";
   #since: Snapshot | undefined;
@@ -78,7 +78,7 @@ export class Feed {
 
   constructor(options: FeedOptions) {
     this.#options = options;
-    this.#pace = options.pace ?? new Pace();
+    this.#load = options.load ?? new WriteLoad();
   }
 
   get state(): FeedState {
@@ -115,7 +115,7 @@ export class Feed {
 
   /** There may be something new. Rings during a read are answered by one more read. */
   ring(): void {
-    if (this.#state === "awake" && this.#pace.isBusy) return; // the timer reads in a moment
+    if (this.#state === "awake" && this.#load.isBusy) return; // the timer reads in a moment
     this.#rung = true;
     this.#ringWaiting?.();
   }
@@ -196,7 +196,7 @@ export class Feed {
       if (page.endedBelow) this.#endedBelow = page.endedBelow;
     }
     this.#isCareful = false;
-    this.#pace.add(transactions);
+    this.#load.add(transactions);
     this.#lastReadAt = performance.now();
   }
 
@@ -204,10 +204,10 @@ export class Feed {
   async #settle(session: FeedSession): Promise<void> {
     const { mode, doorbell } = this.#options;
     const isRungFor = this.#state === "dozing" || this.#state === "asleep";
-    if (isRungFor && this.#pace.shouldAsk() && (await session.areRingersQueued())) {
-      this.#pace.queued();
+    if (isRungFor && this.#load.shouldAsk() && (await session.areRingersQueued())) {
+      this.#load.queued();
     }
-    const maySleep = mode === "bell" && doorbell?.isListening === true && !this.#pace.isBusy;
+    const maySleep = mode === "bell" && doorbell?.isListening === true && !this.#load.isBusy;
     if (!maySleep) {
       if (this.#state === "awake") return;
       await session.unlockBell();
@@ -238,7 +238,7 @@ export class Feed {
   /** Until somebody rings or the timer of this state is up. */
   async #untilNextRead(): Promise<void> {
     if (this.#rung || this.#stopping.signal.aborted) return;
-    const poll = this.#pace.isBusy ? this.#pace.pollMs : POLL_MS;
+    const poll = this.#load.isBusy ? this.#load.pollMs : POLL_MS;
     const wait = this.#state === "asleep" ? RECONCILE_MS : poll;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, wait);

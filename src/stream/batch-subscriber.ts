@@ -6,7 +6,7 @@ import type { Subscriber } from "./hub.ts";
 import type { BatchState } from "./ports.ts";
 
 /** Reads the batch, and again while the database is away, as long as it is wanted. */
-type PatientRead = (isWanted: () => boolean) => Promise<BatchState | undefined>;
+type RetryingRead = (isWanted: () => boolean) => Promise<BatchState | undefined>;
 
 /**
  * One viewer of a batch: its newest state whenever one of its jobs changed, versions ascending.
@@ -14,13 +14,13 @@ type PatientRead = (isWanted: () => boolean) => Promise<BatchState | undefined>;
  */
 export class BatchSubscriber implements Subscriber {
   readonly #batchId: string;
-  readonly #read: PatientRead;
+  readonly #read: RetryingRead;
   #stream: EventStream | undefined;
   #sent = 0;
   #isStale = false;
   #isReading = false;
 
-  constructor(batchId: string, read: PatientRead) {
+  constructor(batchId: string, read: RetryingRead) {
     this.#batchId = batchId;
     this.#read = read;
   }

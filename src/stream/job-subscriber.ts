@@ -11,7 +11,7 @@ import type { JobReplay } from "./ports.ts";
  * Reads above a version, or the newest event alone, and again while the database is away, as long
  * as it is wanted.
  */
-type PatientRead = (
+type RetryingRead = (
   after: number | null,
   isWanted: () => boolean,
 ) => Promise<JobReplay | undefined>;
@@ -24,7 +24,7 @@ type PatientRead = (
  */
 export class JobSubscriber implements Subscriber {
   readonly #jobId: string;
-  readonly #read: PatientRead;
+  readonly #read: RetryingRead;
   readonly #parked: Parked;
   #stream: EventStream | undefined;
   /** The newest version that was sent. */
@@ -33,7 +33,7 @@ export class JobSubscriber implements Subscriber {
   #frames: Frame[] = [];
   #isEnding = false;
 
-  constructor(jobId: string, read: PatientRead, parking: Allowance) {
+  constructor(jobId: string, read: RetryingRead, parking: Allowance) {
     this.#jobId = jobId;
     this.#read = read;
     this.#parked = new Parked(parking);

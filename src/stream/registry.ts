@@ -39,11 +39,15 @@ export type TokenLife = {
   readonly isRevoked?: (() => boolean) | undefined;
 };
 
-/** A place among the open streams; `release` gives it back and may be called twice. */
-export type Place = {
-  readonly release: () => void;
+/** One of the streams and long polls that are open. */
+export type Admission = {
+  readonly transport: Transport;
   /** Puts an SSE stream under the heartbeat and ends it by its deadline. */
   readonly attend: (stream: EventStream, token: TokenLife) => void;
+  /** What else is to be undone when it is released. */
+  readonly onRelease: (undo: () => void) => void;
+  /** Gives its place back. May be called twice: by the end of the stream and by an error. */
+  readonly release: () => void;
 };
 
 /** How often the one timer looks: a heartbeat goes to a part of the streams each time. */
@@ -95,12 +99,12 @@ export class StreamRegistry {
   }
 
   /**
-   * A place for one more stream.
+   * Lets one more stream in.
    * @param share whose part it takes. Default: the owner's
    * @throws JobcastError `draining`, or `too_many_streams`: the new one is refused, since an open
    *   one that is put out comes back at once and puts out another
    */
-  admit(ownerId: string, transport: Transport, share = ownerId): Place {
+  admit(ownerId: string, transport: Transport, share = ownerId): Admission {
     const owned = this.#shares.of(share);
     const { maxStreams, maxStreamsPerOwner } = this.#options;
     if (this.#draining.signal.aborted) {
@@ -122,11 +126,18 @@ export class StreamRegistry {
 
     const generation = this.#generation;
     let attended: Attended | undefined;
+    const undos: (() => void)[] = [];
     let isTaken = true;
     return {
+      transport,
+      onRelease: (undo) => {
+        if (isTaken) undos.push(undo);
+        else undo();
+      },
       release: () => {
         if (!isTaken) return;
         isTaken = false;
+        for (const undo of undos) undo();
         this.#open[transport] -= 1;
         this.#owners.add(ownerId, -1);
         this.#shares.add(share, -1);

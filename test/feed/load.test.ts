@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { openFeedSession } from "../../src/db/feed-session.ts";
 import { CHANNEL, createDoorbell, type Doorbell } from "../../src/feed/doorbell.ts";
 import { Feed } from "../../src/feed/feed.ts";
-import { Pace } from "../../src/feed/pace.ts";
+import { WriteLoad } from "../../src/feed/write-load.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { until } from "../support/deadline.ts";
 import { createJobs } from "./watch.ts";
@@ -42,7 +42,7 @@ beforeEach(async () => {
     onEpochChange: () => undefined,
     log,
     // What any machine can reach, however many tests run beside this one.
-    pace: new Pace({ busyAbove: 50, calmBelow: 20 }),
+    load: new WriteLoad({ busyAbove: 50, calmBelow: 20 }),
   });
   await feed.start();
   doorbell.start();
@@ -107,19 +107,19 @@ it("lets writers commit without ringing while there are many, and sleeps when th
 it("is busy above one pace, and calm only below a slower one", () => {
   vi.useFakeTimers({ toFake: ["performance"] });
   try {
-    const pace = new Pace({ busyAbove: 1_000, calmBelow: 500 });
+    const load = new WriteLoad({ busyAbove: 1_000, calmBelow: 500 });
     const states = [100, 240, 260, 200, 130, 120, 200].map((transactions) => {
       vi.advanceTimersByTime(250);
-      pace.add(transactions);
-      return pace.isBusy;
+      load.add(transactions);
+      return load.isBusy;
     });
     expect(states).toEqual([false, false, true, true, true, false, false]);
     // Between two judgements nothing changes, and a pause counts.
-    pace.add(10_000);
-    expect(pace.isBusy).toBe(false);
+    load.add(10_000);
+    expect(load.isBusy).toBe(false);
     vi.advanceTimersByTime(60_000);
-    pace.add(1);
-    expect(pace.isBusy).toBe(false);
+    load.add(1);
+    expect(load.isBusy).toBe(false);
   } finally {
     vi.useRealTimers();
   }

@@ -5,32 +5,31 @@ import { formatEventId } from "../../protocol/event-id.ts";
 import { isFinal } from "../../protocol/status.ts";
 import { BatchSubscriber } from "../../stream/batch-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
-import { readForRequest, readPatiently } from "../../stream/patience.ts";
 import type { BatchState } from "../../stream/ports.ts";
+import type { Admission } from "../../stream/registry.ts";
+import { readForRequest, readWithRetry } from "../../stream/retry.ts";
 import { mayReadOwner } from "../access.ts";
 import { type Caller, callerOf } from "../auth/caller.ts";
 import { parseId } from "../validate.ts";
 import { clientGone, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { idOfLast, isUnknown, type LastVersion, lastVersionOf } from "./last-version.ts";
-import {
-  answerHead,
-  answerPoll,
-  answerSeen,
-  type EventsDeps,
-  openStream,
-  type Visit,
-} from "./stream-edge.ts";
+import { answerHead, answerPoll, answerSeen, type EventsDeps, openStream } from "./stream-edge.ts";
 
 /** `GET /v1/batches/{id}/events`: the states of a batch, as SSE or as one long poll. */
-export async function batchEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
+export async function batchEvents(
+  req: Request,
+  res: Response,
+  deps: EventsDeps,
+  admission: Admission,
+) {
   const id = parseId(req);
   const last = lastVersionOf(req);
   if (req.method === "HEAD") {
     visible(await deps.batchReader.read(id), callerOf(res));
-    return answerHead(res, visit);
+    return answerHead(res, admission);
   }
-  if (visit.transport === "long-poll") return poll(req, res, deps, id, last);
-  return stream(res, deps, visit, id, last);
+  if (admission.transport === "long-poll") return poll(req, res, deps, id, last);
+  return stream(res, deps, admission, id, last);
 }
 
 /** @throws {JobcastError} not_found, in the same words for no batch and for somebody else's */
@@ -47,21 +46,21 @@ function visible(state: BatchState | undefined, caller: Caller): BatchState {
 async function stream(
   res: Response,
   deps: EventsDeps,
-  visit: Visit,
+  admission: Admission,
   id: string,
   last: LastVersion,
 ): Promise<void> {
   const { hub, batchReader, onError } = deps;
   const caller = callerOf(res);
   const read = () => batchReader.read(id);
-  const subscriber = new BatchSubscriber(id, (isWanted) => readPatiently(read, isWanted, onError));
-  visit.onLeave(hub.subscribe([`batch:${id}`], subscriber));
+  const subscriber = new BatchSubscriber(id, (isWanted) => readWithRetry(read, isWanted, onError));
+  admission.onRelease(hub.subscribe([`batch:${id}`], subscriber));
   const state = visible(await readForRequest(read, clientGone(res), onError), caller);
   const isReset = isUnknownTo(state, last);
   const isPresent = last.after === state.batch.version;
-  if (!isReset && isPresent && isFinal(state.batch.status)) return answerSeen(res, visit);
+  if (!isReset && isPresent && isFinal(state.batch.status)) return answerSeen(res, admission);
   const lastId = isReset ? undefined : isPresent ? state.id : idOfLast(last, null);
-  const opened = await openStream(res, deps, visit, lastId);
+  const opened = await openStream(res, deps, admission, lastId);
   if (!opened) return;
   subscriber.begin(opened, state, isReset ? undefined : (last.after ?? 0));
   opened.greet(deps.registry.heartbeat());

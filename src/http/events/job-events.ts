@@ -3,39 +3,38 @@ import { JobcastError } from "../../errors.ts";
 import { isFinal } from "../../protocol/status.ts";
 import { hasHole, JobSubscriber } from "../../stream/job-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
-import { readForRequest, readPatiently } from "../../stream/patience.ts";
 import type { JobReader, JobReplay } from "../../stream/ports.ts";
+import type { Admission } from "../../stream/registry.ts";
+import { readForRequest, readWithRetry } from "../../stream/retry.ts";
 import { mayRead } from "../access.ts";
 import { type Caller, callerOf } from "../auth/caller.ts";
 import { parseId } from "../validate.ts";
 import { clientGone, NOT_FOUND, waitMsOf } from "./events-request.ts";
 import { idOfLast, isUnknown, type LastVersion, lastVersionOf } from "./last-version.ts";
-import {
-  answerHead,
-  answerPoll,
-  answerSeen,
-  type EventsDeps,
-  openStream,
-  type Visit,
-} from "./stream-edge.ts";
+import { answerHead, answerPoll, answerSeen, type EventsDeps, openStream } from "./stream-edge.ts";
 
 /** `GET /v1/jobs/{id}/events`: one job, as SSE or as one long poll. */
-export async function jobEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
+export async function jobEvents(
+  req: Request,
+  res: Response,
+  deps: EventsDeps,
+  admission: Admission,
+) {
   const caller = callerOf(res);
   const jobId = parseId(req);
   const last = lastVersionOf(req);
   if (req.method === "HEAD") {
     visible(await deps.jobReader.read(jobId, null), jobId, caller);
-    return answerHead(res, visit);
+    return answerHead(res, admission);
   }
-  if (visit.transport === "long-poll") return poll(req, res, deps, jobId, last);
-  return stream(res, deps, visit, jobId, last);
+  if (admission.transport === "long-poll") return poll(req, res, deps, jobId, last);
+  return stream(res, deps, admission, jobId, last);
 }
 
 async function stream(
   res: Response,
   deps: EventsDeps,
-  visit: Visit,
+  admission: Admission,
   jobId: string,
   last: LastVersion,
 ): Promise<void> {
@@ -43,21 +42,21 @@ async function stream(
   const caller = callerOf(res);
   const subscriber = new JobSubscriber(
     jobId,
-    (after, isWanted) => readPatiently(() => jobReader.read(jobId, after), isWanted, onError),
+    (after, isWanted) => readWithRetry(() => jobReader.read(jobId, after), isWanted, onError),
     registry.parking,
   );
-  visit.onLeave(hub.subscribe([`job:${jobId}`], subscriber));
-  visit.onLeave(() => subscriber.leave());
+  admission.onRelease(hub.subscribe([`job:${jobId}`], subscriber));
+  admission.onRelease(() => subscriber.leave());
   const { replay, isReset } = await readForRequest(
     () => readMissed(jobReader, jobId, last, caller),
     clientGone(res),
     onError,
   );
   if (!isReset && hasSeenEnd(replay, last.after)) {
-    return answerSeen(res, visit);
+    return answerSeen(res, admission);
   }
   const lastId = isReset ? undefined : idOfLast(last, replay.tagAfter);
-  const opened = await openStream(res, deps, visit, lastId);
+  const opened = await openStream(res, deps, admission, lastId);
   if (!opened) return;
   subscriber.begin(opened, replay, isReset);
   opened.greet(registry.heartbeat());

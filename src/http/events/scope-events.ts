@@ -12,34 +12,40 @@ import type { Scope } from "../../protocol/scope.ts";
 import type { Snapshot } from "../../protocol/snapshot.ts";
 import { topicsOf } from "../../stream/hub.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
-import { readForRequest, readPatiently } from "../../stream/patience.ts";
+import type { Admission } from "../../stream/registry.ts";
+import { readForRequest, readWithRetry } from "../../stream/retry.ts";
 import { type Opening, ScopeSubscriber } from "../../stream/scope-subscriber.ts";
 import { mayRead } from "../access.ts";
 import { type Caller, callerOf } from "../auth/caller.ts";
 import { visibleBatch } from "./batch-events.ts";
 import { clientGone, lastIdOf, NOT_FOUND, scopeOf, waitMsOf } from "./events-request.ts";
-import { answerHead, answerPoll, type EventsDeps, openStream, type Visit } from "./stream-edge.ts";
+import { answerHead, answerPoll, type EventsDeps, openStream } from "./stream-edge.ts";
 
 /** How often a long poll is answered at most whose cursor says less than its answer. */
 const REPEATS_MS = 1_000;
 
 /** `GET /v1/events`: many jobs on one connection, as SSE or as one long poll. */
-export async function scopeEvents(req: Request, res: Response, deps: EventsDeps, visit: Visit) {
+export async function scopeEvents(
+  req: Request,
+  res: Response,
+  deps: EventsDeps,
+  admission: Admission,
+) {
   const caller = callerOf(res);
   const scope = scopeOf(req, caller);
   if (req.method === "HEAD") {
     await checkVisible(scope, caller, deps);
-    return answerHead(res, visit);
+    return answerHead(res, admission);
   }
-  if (visit.transport === "long-poll") return poll(req, res, deps, scope);
-  return stream(req, res, deps, visit, scope);
+  if (admission.transport === "long-poll") return poll(req, res, deps, scope);
+  return stream(req, res, deps, admission, scope);
 }
 
 async function stream(
   req: Request,
   res: Response,
   deps: EventsDeps,
-  visit: Visit,
+  admission: Admission,
   scope: Scope,
 ): Promise<void> {
   const { hub, registry, scopeReader, onError } = deps;
@@ -49,21 +55,21 @@ async function stream(
     epoch,
     {
       since: (snapshot, isWanted) =>
-        readPatiently(() => readSince(scope, snapshot, caller, deps), isWanted, onError),
+        readWithRetry(() => readSince(scope, snapshot, caller, deps), isWanted, onError),
       next: (walk, isWanted) =>
-        readPatiently(() => scopeReader.readOn(scope, walk, caller.ownerId), isWanted, onError),
+        readWithRetry(() => scopeReader.readOn(scope, walk, caller.ownerId), isWanted, onError),
     },
     registry.parking,
   );
-  visit.onLeave(hub.subscribe(topicsOf(scope), subscriber));
-  visit.onLeave(() => subscriber.leave());
+  admission.onRelease(hub.subscribe(topicsOf(scope), subscriber));
+  admission.onRelease(() => subscriber.leave());
   const lastId = lastIdOf(req);
   const opening = await readForRequest(
     () => readOpening(scope, caller, lastId, deps),
     clientGone(res),
     onError,
   );
-  const opened = await openStream(res, deps, visit, opening.isReset ? undefined : lastId);
+  const opened = await openStream(res, deps, admission, opening.isReset ? undefined : lastId);
   await opened?.run(() => subscriber.begin(opened, opening));
 }
 

@@ -3,7 +3,7 @@ import { EVENT_STREAM_HEADERS } from "../../stream/connection.ts";
 import { EventStream } from "../../stream/event-stream.ts";
 import type { Hub } from "../../stream/hub.ts";
 import type { BatchReader, JobReader, ScopeReader } from "../../stream/ports.ts";
-import type { Place, StreamRegistry, Transport } from "../../stream/registry.ts";
+import type { Admission, StreamRegistry } from "../../stream/registry.ts";
 import { sendJson } from "../answers.ts";
 import { callerOf } from "../auth/caller.ts";
 import { jsonArray } from "../job-links.ts";
@@ -27,31 +27,6 @@ export type EventsDeps = {
   readonly onFailure: (error: unknown) => void;
 };
 
-/** One request for events: its place among the open streams, and what to undo when it ends. */
-export class Visit {
-  readonly transport: Transport;
-  readonly place: Place;
-  readonly #undo: (() => void)[] = [];
-  #isOver = false;
-
-  constructor(transport: Transport, place: Place) {
-    this.transport = transport;
-    this.place = place;
-  }
-
-  onLeave(undo: () => void): void {
-    this.#undo.push(undo);
-  }
-
-  /** May be called twice: by the end of the stream and by an error. */
-  leave(): void {
-    if (this.#isOver) return;
-    this.#isOver = true;
-    for (const undo of this.#undo) undo();
-    this.place.release();
-  }
-}
-
 /**
  * Begins the SSE response. Undefined when the client has gone meanwhile.
  * @param lastId the id that the client came with, if it holds
@@ -59,7 +34,7 @@ export class Visit {
 export async function openStream(
   res: Response,
   { registry, bufferBytes, onFailure }: EventsDeps,
-  visit: Visit,
+  admission: Admission,
   lastId: string | undefined,
 ): Promise<EventStream | undefined> {
   const stream = await EventStream.open(res, {
@@ -70,10 +45,10 @@ export async function openStream(
     onCut: (reason) => registry.countCut(reason),
     onError: onFailure,
     onEvents: (kind, count) => registry.countEvents(kind, count),
-    onClosed: () => visit.leave(),
+    onClosed: () => admission.release(),
   });
-  if (stream) visit.place.attend(stream, callerOf(res));
-  else visit.leave();
+  if (stream) admission.attend(stream, callerOf(res));
+  else admission.release();
   return stream;
 }
 
@@ -81,9 +56,9 @@ export async function openStream(
  * The client has seen the end, and stays away: an `EventSource` comes back for ever unless it is
  * told so (HTML, 9.2.1). The connection ends as that of a stream does.
  */
-export function answerSeen(res: Response, visit: Visit): void {
+export function answerSeen(res: Response, admission: Admission): void {
   res.set("Connection", "close").status(204).end();
-  visit.leave();
+  admission.release();
 }
 
 /** What a long poll found, its events as JSON. */
@@ -106,9 +81,9 @@ export function answerPoll(
 }
 
 /** What GET would answer, without its stream: Express hands HEAD to the same handler. */
-export function answerHead(res: Response, visit: Visit): void {
+export function answerHead(res: Response, admission: Admission): void {
   const headers =
-    visit.transport === "sse" ? EVENT_STREAM_HEADERS : { "Content-Type": "application/json" };
+    admission.transport === "sse" ? EVENT_STREAM_HEADERS : { "Content-Type": "application/json" };
   res.writeHead(200, headers).end();
-  visit.leave();
+  admission.release();
 }

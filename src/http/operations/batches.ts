@@ -17,8 +17,8 @@ import { batchPollSchema } from "../../protocol/poll-answer.ts";
 import { ACCESS, listedOwner, requireOwn } from "../access.ts";
 import type { Caller } from "../auth/caller.ts";
 import { SMALL_BODY } from "../body.ts";
+import { withAdmission } from "../events/admission.ts";
 import { batchEvents, visibleBatch } from "../events/batch-events.ts";
-import { visit } from "../events/visit.ts";
 import { onceOf } from "../idempotency-key.ts";
 import { formatJobCursor, parseJobCursor } from "../job-cursor.ts";
 import { jsonArray, withCallback } from "../job-links.ts";
@@ -144,7 +144,7 @@ export const batches: Resource = {
         204: NO_CONTENT,
       },
       problems: STREAM_PROBLEMS,
-      handler: (parts, call) => visit(batchEvents, parts, call),
+      handler: (parts, call) => withAdmission(batchEvents, parts, call),
     }),
     defineOperation({
       id: "cancelBatch",

@@ -2,10 +2,10 @@ import { z } from "zod";
 import { jobIdSchema } from "../../protocol/job.ts";
 import { statusPollSchema } from "../../protocol/poll-answer.ts";
 import { ACCESS } from "../access.ts";
+import { withAdmission } from "../events/admission.ts";
 import { MAX_NAMED_JOBS } from "../events/events-request.ts";
 import { jobEvents } from "../events/job-events.ts";
 import { scopeEvents } from "../events/scope-events.ts";
-import { visit } from "../events/visit.ts";
 import { streamText } from "../openapi/event-text.ts";
 import { CURSOR, EVENTS, eventIdOf, JOB_ID } from "../openapi/examples.ts";
 import { type Answer, defineOperation, type Operation, type Resource } from "../operation.ts";
@@ -87,7 +87,7 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
         204: NO_CONTENT,
       },
       problems: STREAM_PROBLEMS,
-      handler: (parts, call) => visit(jobEvents, parts, call),
+      handler: (parts, call) => withAdmission(jobEvents, parts, call),
     }),
     defineOperation({
       id: "streamJobs",
@@ -134,7 +134,7 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
         },
       },
       problems: STREAM_PROBLEMS,
-      handler: (parts, call) => visit(scopeEvents, parts, call),
+      handler: (parts, call) => withAdmission(scopeEvents, parts, call),
     }),
   ],
 };

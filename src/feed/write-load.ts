@@ -25,7 +25,7 @@ const BUSY_POLL_MS = 10;
  * transactions come fast, and for a while after writers were seen that queued for that lock: a queue
  * is itself what keeps transactions from coming fast.
  */
-export class Pace {
+export class WriteLoad {
   readonly #busyAbove: number;
   readonly #calmBelow: number;
   readonly #now: () => number;

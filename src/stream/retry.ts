@@ -1,8 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { type Backoff, backoffMs } from "../backoff.ts";
 import { isPassing } from "../errors.ts";
 
-const FIRST_MS = 50;
-const LONGEST_MS = 2_000;
+const RETRY: Backoff = { firstMs: 50, longestMs: 2_000 };
 
 /**
  * Reads, and again after a growing and jittered pause when the read fails, as long as somebody
@@ -10,18 +10,18 @@ const LONGEST_MS = 2_000;
  * @returns undefined when it was no longer wanted
  * @throws what no pause will change: what the read found out about the request, or a mistake of ours
  */
-export async function readPatiently<T>(
+export async function readWithRetry<T>(
   read: () => Promise<T>,
   isWanted: () => boolean,
   onError: (error: unknown) => void,
 ): Promise<T | undefined> {
-  for (let pause = FIRST_MS; isWanted(); pause = Math.min(LONGEST_MS, pause * 2)) {
+  for (let attempt = 0; isWanted(); attempt += 1) {
     try {
       return await read();
     } catch (error) {
       if (!isPassing(error)) throw error;
       onError(error);
-      await delay(pause * (0.5 + Math.random() / 2));
+      await delay(backoffMs(attempt, RETRY));
     }
   }
   return undefined;
@@ -48,7 +48,7 @@ export async function readForRequest<T>(
 ): Promise<T> {
   const end = performance.now() + REQUEST_MS;
   let lastError: unknown;
-  const answer = await readPatiently(
+  const answer = await readWithRetry(
     async () => ({ value: await read() }),
     () => !gone.aborted && performance.now() < end,
     (error) => {

@@ -1,69 +1,69 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { Pace } from "../../src/feed/pace.ts";
+import { WriteLoad } from "../../src/feed/write-load.ts";
 
 let clock: number;
-let pace: Pace;
+let load: WriteLoad;
 
 beforeEach(() => {
   clock = 1_000_000;
-  pace = new Pace({ now: () => clock });
+  load = new WriteLoad({ now: () => clock });
 });
 
 /** So many transactions a second for so long, in reads of 10 ms. */
 function write(perSecond: number, ms: number): void {
   for (let passed = 0; passed < ms; passed += 10) {
     clock += 10;
-    pace.add(perSecond / 100);
+    load.add(perSecond / 100);
   }
 }
 
-describe("the pace of writers", () => {
+describe("the load of writers", () => {
   it("is a reason to stay awake while transactions come fast", () => {
     write(1_000, 1_000);
-    expect(pace.isBusy).toBe(false);
+    expect(load.isBusy).toBe(false);
     write(2_000, 500);
-    expect(pace.isBusy).toBe(true);
+    expect(load.isBusy).toBe(true);
     write(1_000, 1_000);
-    expect(pace.isBusy).toBe(true);
+    expect(load.isBusy).toBe(true);
     write(500, 500);
-    expect(pace.isBusy).toBe(false);
+    expect(load.isBusy).toBe(false);
   });
 
   it("is asked for now and then, while something happens", () => {
-    expect(pace.shouldAsk()).toBe(false);
+    expect(load.shouldAsk()).toBe(false);
     write(100, 50);
-    expect(pace.shouldAsk()).toBe(true);
+    expect(load.shouldAsk()).toBe(true);
     write(1_000, 50);
-    expect(pace.shouldAsk()).toBe(false);
+    expect(load.shouldAsk()).toBe(false);
     write(1_000, 50);
-    expect(pace.shouldAsk()).toBe(true);
+    expect(load.shouldAsk()).toBe(true);
   });
 
   it("is a reason to stay awake for seconds when writers queue, and for longer when they do so again", () => {
     for (const seconds of [5, 10, 20, 40, 60, 60]) {
-      pace.queued();
+      load.queued();
       write(200, seconds * 1_000 - 10);
-      expect(pace.isBusy).toBe(true);
+      expect(load.isBusy).toBe(true);
       write(200, 20);
-      expect(pace.isBusy).toBe(false);
+      expect(load.isBusy).toBe(false);
       write(200, 500); // asleep, and they queue again
     }
     write(200, 10_000);
-    pace.queued();
+    load.queued();
     write(200, 5_010);
-    expect(pace.isBusy).toBe(false);
+    expect(load.isBusy).toBe(false);
   });
 
   it("is none when they have stopped", () => {
-    pace.queued();
+    load.queued();
     write(0, 500);
-    expect(pace.isBusy).toBe(false);
+    expect(load.isBusy).toBe(false);
   });
 
   it("makes reads frequent while they bring something", () => {
-    pace.add(1);
-    const paying = pace.pollMs;
-    pace.add(0);
-    expect(pace.pollMs).toBeGreaterThan(paying);
+    load.add(1);
+    const paying = load.pollMs;
+    load.add(0);
+    expect(load.pollMs).toBeGreaterThan(paying);
   });
 });
