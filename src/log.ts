@@ -39,8 +39,8 @@ export const requestLogOptions = {
   customErrorObject: (_req, _res, _error, { err, ...line }) => line,
 } satisfies Options;
 
-/** What an orchestrator or a scraper asks every few seconds. */
-const PROBES = /^\/(healthz|readyz|metrics)(\?|$)/;
+/** What an orchestrator or a scraper asks every few seconds, under a prefix too. */
+const PROBES = /^[^?]*\/(healthz|readyz|metrics)(\?|$)/;
 
 /**
  * What looks like a token, wherever it is: clients put a second question mark, encode the first one,

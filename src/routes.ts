@@ -100,8 +100,8 @@ export function createRoutes(parts: RoutesParts): Routes {
     unsent: registry.unsent,
     requestLog: pinoHttp({ ...requestLogOptions, logger: parts.requestLog }),
     auth: createAuth({ jwt: parts.jwt, streamTokenKey, publicUrl, corsOrigins, log }),
-    streamErrors: askToComeBack(registry, (err, reason) =>
-      log.warn({ err, reason }, "an event stream was put off"),
+    streamErrors: askToComeBack(registry, (err) =>
+      log.warn({ err }, "an event stream was put off"),
     ),
   });
   return { app, mintStreamToken: http.mintStreamToken, callbackLink: http.callbackLink };

@@ -50,6 +50,18 @@ describe("the log", () => {
     expect(JSON.parse(lines.join("")).req.url).toBe("/sub/v1/events?token=[redacted]");
   });
 
+  it("has no line of a probe, under a prefix neither, and one of what only looks like it", async () => {
+    const { app, lines } = setup("info");
+    const outer = express();
+    outer.use("/sub", app);
+    for (const path of ["/healthz", "/readyz?x=1", "/metrics"]) {
+      await request(outer).get(`/sub${path}`);
+    }
+    expect(lines).toEqual([]);
+    await request(outer).get("/sub/v1/events?x=/healthz");
+    expect(lines).toHaveLength(1);
+  });
+
   it("never has a token, not in its most talkative, nor when something breaks", async () => {
     const { app, lines } = setup("trace");
     const headers = {

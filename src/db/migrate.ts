@@ -30,7 +30,7 @@ export type MigrateOptions = {
 /**
  * How long a try waits for the lock of a table: whoever comes after it, be it to read, waits behind
  * it for as long. Each waits longer than the one before, and none until PostgreSQL looks for a
- * deadlock (deadlock_timeout, a second), of which a writer might be the victim. Unit: milliseconds.
+ * deadlock (deadlock_timeout, a second by default), of which a writer might be the victim. Unit: milliseconds.
  */
 const FIRST_LOCK_MS = 250;
 const LONGEST_LOCK_MS = 900;
@@ -173,7 +173,11 @@ async function lockList(query: Query): Promise<void> {
 
 async function run(migration: Migration, query: Query, lockMs: number): Promise<void> {
   const { id, name, sql } = migration;
-  await query(`set local lock_timeout = ${Math.round(lockMs)}`);
+  await query(
+    `select set_config('lock_timeout', least($1::integer, setting::integer * 9 / 10)::text, true)
+     from pg_settings where name = 'deadlock_timeout'`,
+    [Math.round(lockMs)],
+  );
   await takeLocks(locksOf(sql), query);
   await query("insert into jobcast.migrations (id, name) values ($1, $2)", [id, name]);
   await query(sql);

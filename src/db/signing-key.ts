@@ -49,8 +49,9 @@ export class SigningKey {
   #readAgain(): Promise<Buffer> {
     this.#reading ??= readKey(this.#query, this.#name)
       .then((key) => {
-        this.#known = key;
-        return key;
+        // The same object for the same key: what was made of it is kept by who checks with it.
+        if (!this.#known?.equals(key)) this.#known = key;
+        return this.#known ?? key;
       })
       .finally(() => {
         this.#reading = undefined;

@@ -46,6 +46,14 @@ it("is not ended by the timeouts of its role", async () => {
   expect(both.flat()).toEqual(["900000_next.sql"]);
 });
 
+it("gives up before PostgreSQL looks for a deadlock, of which a writer might be the victim", async () => {
+  await db.query(`alter database ${db.name} set deadlock_timeout = '100ms'`);
+  await run(await withNext("create table jobcast.seen as select current_setting('lock_timeout')"));
+  expect(await db.query("select current_setting as lock_timeout from jobcast.seen")).toEqual([
+    { lock_timeout: "90ms" },
+  ]);
+});
+
 it("leaves nothing of a migration that fails, its session included", async () => {
   const broken = await withNext("create table jobcast.half (); select 1 / 0");
   await expect(run(broken)).rejects.toThrow("division by zero");

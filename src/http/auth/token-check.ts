@@ -58,10 +58,15 @@ export function createUserTokenCheck(options: JwtOptions & { readonly log: Event
   };
 }
 
+/** Made once for each key: jose keeps what it makes of one. */
+const streamKeys = new WeakMap<Buffer, KeyObject>();
+
 /** Of a stream token that we signed ourselves. */
 export async function checkStreamToken(token: string, key: Buffer): Promise<JWTPayload> {
   const header = readHeader(token);
-  const keys = header.alg === "HS256" ? [createSecretKey(key)] : [];
+  const secretKey = streamKeys.get(key) ?? createSecretKey(key);
+  streamKeys.set(key, secretKey);
+  const keys = header.alg === "HS256" ? [secretKey] : [];
   return verify(token, header, keys, { audience: STREAM_AUDIENCE });
 }
 

@@ -1,6 +1,6 @@
 import type { ErrorRequestHandler, Request } from "express";
 import { countOnly } from "../../calm-log.ts";
-import { type CloseReason, closeReasonSchema } from "../../protocol/control-event.ts";
+import { closeReasonSchema } from "../../protocol/control-event.ts";
 import { EVENT_STREAM_HEADERS } from "../../stream/connection.ts";
 import { closeData, eventText, retryText } from "../../stream/frames.ts";
 import type { StreamRegistry } from "../../stream/registry.ts";
@@ -16,12 +16,12 @@ const ID = /^[\w.-]{1,64}$/;
  */
 export function askToComeBack(
   registry: StreamRegistry,
-  onRefused: (error: unknown, reason: CloseReason) => void,
+  onRefused: (error: unknown) => void,
 ): ErrorRequestHandler {
   return (error, req, res, next) => {
     const reason = closeReasonSchema.safeParse(toJobcastError(error).code);
     if (!reason.success || res.headersSent || !isForEvents(req)) return next(error);
-    onRefused(error, reason.data);
+    onRefused(error);
     countOnly(res);
     const retryMs = registry.retryLaterMs();
     const lastId = lastIdOf(req);
