@@ -661,6 +661,19 @@ AS $function$
   )
 $function$;
 
+CREATE OR REPLACE FUNCTION jobcast.first_jobs(batch_id uuid, count integer)
+ RETURNS SETOF jobcast.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select j.*
+  from jobcast.jobs j
+  where j.batch_id = first_jobs.batch_id
+  order by j.created_at, j.id
+  limit first_jobs.count
+$function$;
+comment on function jobcast.first_jobs(pg_catalog.uuid,integer) is 'The jobs of a batch in the order in which they were named: what was added later was created later.';
+
 CREATE OR REPLACE FUNCTION jobcast.grant_credits(owner_id text, amount bigint, reason text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea)
  RETURNS jobcast.credit_transactions
  LANGUAGE plpgsql

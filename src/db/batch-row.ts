@@ -4,13 +4,31 @@ import { toIso, toIsoOrNull } from "./moment.ts";
 /** A title of up to this many bytes is told with every change and in every list. */
 const SHORT_TITLE_BYTES = 8 * 1_024;
 
-/** @param titleBytes a longer title is left out, and named in `omitted` */
-export function batchColumns(titleBytes = SHORT_TITLE_BYTES): string {
-  return `
-    b.id, b.owner_id, b.total, b.completed, b.failed, b.progress, b.status,
-    b.estimated_seconds_remaining, b.version, b.created_at, b.finished_at,
-    case when octet_length(b.title) <= ${titleBytes} then b.title end as title,
-    octet_length(b.title) > ${titleBytes} as is_title_omitted`;
+const COLUMNS = [
+  "id",
+  "owner_id",
+  "total",
+  "completed",
+  "failed",
+  "progress",
+  "status",
+  "estimated_seconds_remaining",
+  "version",
+  "created_at",
+  "finished_at",
+] as const;
+
+/**
+ * The columns of batches `b`.
+ * @param titleBytes a longer title is left out, and named in `omitted`
+ * @param prefix before each name, where there are others beside them
+ */
+export function batchColumns(titleBytes = SHORT_TITLE_BYTES, prefix = ""): string {
+  return [
+    ...COLUMNS.map((name) => `b.${name} as ${prefix}${name}`),
+    `case when octet_length(b.title) <= ${titleBytes} then b.title end as ${prefix}title`,
+    `octet_length(b.title) > ${titleBytes} as ${prefix}is_title_omitted`,
+  ].join(", ");
 }
 
 export type BatchRow = {

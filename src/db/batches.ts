@@ -1,6 +1,6 @@
+import type { JobText } from "../change/job-text.ts";
 import type { Once } from "../once.ts";
 import type { Batch, CreateBatch } from "../protocol/batch.ts";
-import type { JobText } from "../protocol/job.ts";
 import { type BatchRow, batchColumns, toBatch } from "./batch-row.ts";
 import type { JobPosition } from "./job-list.ts";
 import {
@@ -8,8 +8,9 @@ import {
   type JobRow,
   jobColumns,
   LISTED_BYTES,
-  PRESENT_CHANGE,
+  NEWEST_CHANGE,
   toJobText,
+  WHOLE_BYTES,
 } from "./job-row.ts";
 import type { Lanes } from "./lanes.ts";
 import { type Query, theOne } from "./query.ts";
@@ -47,16 +48,20 @@ export type BatchStore = {
 const SOURCE = "api";
 
 /** A batch by itself is told with any title that one can have. */
-const WHOLE_BATCH = batchColumns(1_048_576);
+const WHOLE_BATCH = batchColumns(WHOLE_BYTES);
+
+/** A batch that was made, and one of its jobs. The columns of the batch have a prefix. */
+type MadeRow = { readonly [Name in keyof BatchRow as `made_${Name}`]: BatchRow[Name] } & (
+  | JobRow
+  | { readonly id: null }
+);
 
 export function createBatchStore({ reads, writes }: Pick<Lanes, "reads" | "writes">): BatchStore {
   const get = (id: string, by: string) => readBatch(reads.for({ owner: by }), id);
   return {
-    async create(batch, by) {
+    create(batch, by) {
       const key = batch.once && `${batch.ownerId} ${batch.once.key}`;
-      const made = await createBatch(writes.for({ owner: by, job: key }), batch);
-      const jobs = await readFirstJobs(reads.for({ owner: by }), made.id, batch.jobCount);
-      return { batch: made, jobs };
+      return createBatch(writes.for({ owner: by, job: key }), batch);
     },
     get,
     list: (ownerId, page, by) => listBatches(reads.for({ owner: by }), ownerId, page),
@@ -65,15 +70,23 @@ export function createBatchStore({ reads, writes }: Pick<Lanes, "reads" | "write
         "select count(*) from jobcast.cancel_batch($1, $2, $3)",
         [id, message ?? null, SOURCE],
       );
-      // The counts follow when that statement commits.
+      // The counts follow when that statement commits, so no function can return them.
       return get(id, by);
     },
   };
 }
 
-async function createBatch(query: Query, batch: NewBatch): Promise<Batch> {
-  const rows = await query<BatchRow>(
-    `select ${WHOLE_BATCH} from jobcast.create_batch($1, $2, $3::jsonb -> 'jobs', $4, $5, $6) b`,
+/** Each row has the batch, and one of its jobs; a batch that was made before may have none left. */
+async function createBatch(query: Query, batch: NewBatch): Promise<BatchWithJobs> {
+  const rows = await query<MadeRow>(
+    `with b as materialized (
+       select * from jobcast.create_batch($1, $2, $3::jsonb -> 'jobs', $4, $5, $6)
+     )
+     select ${batchColumns(WHOLE_BYTES, "made_")}, jobs.*
+     from b left join lateral (
+       select ${jobColumns(batch.jobCount > 100 ? BULK_BYTES : LISTED_BYTES)}
+       from jobcast.first_jobs(b.id, $7) j ${NEWEST_CHANGE}
+     ) jobs on true`,
     [
       batch.ownerId,
       batch.title ?? null,
@@ -81,22 +94,16 @@ async function createBatch(query: Query, batch: NewBatch): Promise<Batch> {
       batch.once?.key ?? null,
       batch.once?.hash ?? null,
       SOURCE,
+      batch.jobCount,
     ],
   );
-  return toBatch(theOne(rows));
+  const jobs = rows.flatMap((row) => (row.id === null ? [] : [toJobText(row)]));
+  return { batch: toBatch(batchOf(theOne(rows))), jobs };
 }
 
-/** Those that the batch was made with: what was added to it later was created later. */
-async function readFirstJobs(query: Query, batchId: string, count: number): Promise<JobText[]> {
-  const rows = await query<JobRow>(
-    `select ${jobColumns(count > 100 ? BULK_BYTES : LISTED_BYTES)}
-     from jobcast.jobs j ${PRESENT_CHANGE}
-     where j.batch_id = $1
-     order by j.created_at, j.id
-     limit $2`,
-    [batchId, count],
-  );
-  return rows.map(toJobText);
+function batchOf(row: MadeRow): BatchRow {
+  const columns = Object.entries(row).filter(([name]) => name.startsWith("made_"));
+  return Object.fromEntries(columns.map(([name, value]) => [name.slice(5), value])) as BatchRow;
 }
 
 async function readBatch(query: Query, id: string): Promise<Batch | undefined> {
