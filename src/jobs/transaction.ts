@@ -1,11 +1,11 @@
-import { CompiledQuery } from "kysely";
 import { fromDatabase } from "../database-errors.ts";
 import type { Query } from "../db/query.ts";
 
-/** A transaction (or connection) of Kysely, whatever its schema. */
+/** A transaction (or connection) of Kysely, whatever its schema: told so that nobody else needs it. */
 type KyselyTransaction = {
   readonly isTransaction: boolean;
-  executeQuery(query: CompiledQuery): Promise<{ rows: unknown[] }>;
+  /** @param query a `CompiledQuery` */
+  executeQuery(query: object): Promise<{ rows: unknown[] }>;
   withoutPlugins(): KyselyTransaction;
 };
 
@@ -38,5 +38,8 @@ function toRun(transaction: Transaction): Run {
   if (!("withoutPlugins" in transaction)) return (text, values) => transaction.query(text, values);
   // A plugin of theirs, such as one that renames columns, must not touch our rows.
   const plain = transaction.withoutPlugins();
-  return (text, values) => plain.executeQuery(CompiledQuery.raw(text, values));
+  return async (text, values) => {
+    const { CompiledQuery } = await import("kysely"); // whoever has its transaction has it
+    return plain.executeQuery(CompiledQuery.raw(text, values));
+  };
 }
