@@ -27,9 +27,12 @@ export async function postgresAccount(): Promise<Account | undefined> {
  *
  * @throws {Error} with what useradd says.
  */
-export async function makePostgresAccount(): Promise<Account | undefined> {
+export async function makePostgresAccount(log: {
+  info(o: object, msg: string): void;
+}): Promise<Account | undefined> {
   const found = await postgresAccount();
   if (found !== NOBODY) return found;
+  log.info({ user: "postgres" }, "PostgreSQL must not run as root: making a system user for it");
   const options = ["--system", "--no-create-home", "--gid", "postgres", "postgres"];
   const outcomes = [
     await run("groupadd", ["--force", "--system", "postgres"]),

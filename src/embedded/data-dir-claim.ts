@@ -1,4 +1,14 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -12,7 +22,12 @@ const SILENCE_MS = 5 * BEAT_MS;
 /** A beat older than this needs no watching, whatever two machines' clocks differ by. */
 const LONG_AGO_MS = 60 * BEAT_MS;
 
-type Owner = ProcessIdentity & { readonly place: string; readonly host: string };
+type Owner = ProcessIdentity & {
+  readonly place: string;
+  readonly host: string;
+  /** The number of this file in its file system: in a copy of the directory it is another. */
+  readonly inode: string;
+};
 
 export type Claim = {
   /** Lets others have the directory; safe to call twice. */
@@ -27,15 +42,17 @@ export type Claim = {
  * behind; it is dead when its process is (pid and start time), or, where that cannot be known
  * (another container, another machine, no /proc), when the file's time no longer moves.
  *
- * @throws {Error} when the owner lives.
+ * @throws {Error} when the owner lives, or when the directory is a copy that was made while it did.
  */
 export async function claimDataDir(dataDir: string): Promise<Claim> {
   const file = join(dataDir, "owner.pid");
-  const self = identify(process.pid) ?? { pid: process.pid, startedAt: "" };
-  const mine = JSON.stringify({ ...self, place: processPlace(), host: hostname() } satisfies Owner);
-  while (!create(file, mine)) {
+  const itself = identify(process.pid) ?? { pid: process.pid, startedAt: "" };
+  const self = { ...itself, place: processPlace(), host: hostname() };
+  let mine = create(file, self);
+  for (; mine === undefined; mine = create(file, self)) {
     const theirs = read(file);
     if (theirs === undefined) continue;
+    assertNoCopy(dataDir, file, theirs);
     if (await isAlive(file, theirs)) throw new Error(refusal(dataDir, theirs));
     takeAway(file, theirs);
   }
@@ -52,16 +69,40 @@ export async function claimDataDir(dataDir: string): Promise<Claim> {
   };
 }
 
-function create(file: string, content: string): boolean {
+/** What it wrote; undefined when the file is there already. */
+function create(file: string, self: Omit<Owner, "inode">): string | undefined {
+  let opened: number | undefined;
   try {
-    writeFileSync(file, content, { flag: "wx", mode: 0o644 });
-    return true;
+    opened = openSync(file, "wx", 0o644);
+    const inode = String(fstatSync(opened, { bigint: true }).ino);
+    const content = JSON.stringify({ ...self, inode } satisfies Owner);
+    writeSync(opened, content);
+    return content;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
     // A full disk makes the file and has no room for what is in it.
     rmSync(file, { force: true });
     throw error;
+  } finally {
+    if (opened !== undefined) closeSync(opened);
   }
+}
+
+/**
+ * A PostgreSQL whose files are copied one after the other while it runs is not the same database at
+ * any moment. The copy starts, and what is wrong with it shows much later.
+ */
+function assertNoCopy(dataDir: string, file: string, theirs: string): void {
+  const owner = parseOwner(theirs);
+  const found = statSync(file, { bigint: true, throwIfNoEntry: false });
+  if (!owner?.inode || !found || owner.inode === String(found.ino)) return;
+  if (!existsSync(join(dataDir, "postgres/postmaster.pid"))) return;
+  throw new Error(
+    `The data directory ${dataDir} was copied while process ${owner.pid} on ${owner.host} used it, ` +
+      "so what is in it may not fit together: stop that process, and copy the directory again. If " +
+      `nothing ran when it was copied, as after a crash, or if it is a snapshot of the whole file ` +
+      `system, remove ${file} and start again.`,
+  );
 }
 
 function read(file: string): string | undefined {

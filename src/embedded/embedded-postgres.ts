@@ -28,8 +28,9 @@ export type EmbeddedPostgres = ServiceUrls & {
 
 type EmbeddedPostgresOptions = {
   /**
-   * Gets `postgres/` (the cluster, or a link to it), `postgres.log`, `postgres-password`,
-   * `database-url` and `owner.pid`; made if missing. One process at a time may use it.
+   * Gets `postgres/` (the cluster, or a link to it) and the programs that can read it,
+   * `postgres.log`, `postgres-password`, `database-url` and `owner.pid`; made if missing. One
+   * process at a time may use it.
    */
   dataDir: string;
   log: { info(o: object, msg: string): void; warn(o: object, msg: string): void };
@@ -63,14 +64,14 @@ export async function startEmbeddedPostgres({
   try {
     await openDataDir(dataDir);
     claims.push(await claimDataDir(dataDir));
-    const home = await openClusterHome(dataDir);
+    const home = await openClusterHome(dataDir, options.log);
     if (home !== dataDir) {
       // A copy of the data directory has a link to the same cluster.
       claims.push(await claimDataDir(home));
       options.log.info({ dataDir, cluster: join(home, "postgres") }, ELSEWHERE);
     }
     if (await isAbsentOrEmpty(join(home, "postgres"))) await forgetPassword(dataDir);
-    const cluster = await openCluster(home, binaries, major, signal);
+    const cluster = await openCluster(home, { binaries, major }, options.log, signal);
     signal?.throwIfAborted();
     const serverLog = await openServerLog(dataDir, cluster.account);
     const how = { dataDir, settings, log: options.log, signal };

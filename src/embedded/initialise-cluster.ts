@@ -4,6 +4,13 @@ import { makePostgresAccount } from "./account.ts";
 import { run } from "./command.ts";
 import type { PostgresBinaries } from "./postgres-binaries.ts";
 
+type Initialising = {
+  /** Is made, and open to all. */
+  readonly passwordFile: string;
+  readonly log: { info(o: object, msg: string): void };
+  readonly signal: AbortSignal | undefined;
+};
+
 /**
  * Makes a cluster in a directory that does not exist; as root it makes the user `postgres`, too, if
  * there is none.
@@ -18,15 +25,14 @@ import type { PostgresBinaries } from "./postgres-binaries.ts";
  */
 export async function initialiseCluster(
   dir: string,
-  passwordFile: string,
   { initdb }: PostgresBinaries,
-  signal?: AbortSignal,
+  { passwordFile, log, signal }: Initialising,
 ): Promise<void> {
   await writeFile(passwordFile, randomBytes(24).toString("hex"));
   // Not left to the umask: under 077 the user postgres could not read what root wrote.
   await chmod(passwordFile, 0o644);
   try {
-    const account = await makePostgresAccount();
+    const account = await makePostgresAccount(log);
     await mkdir(dir, { mode: 0o700 });
     if (account) await chown(dir, account.uid, account.gid);
     const args = [`--pgdata=${dir}`, `--pwfile=${passwordFile}`, ...FLAGS];

@@ -1,4 +1,5 @@
-import { chmod, lstat, mkdir } from "node:fs/promises";
+import { chmod, lstat, mkdir, realpath } from "node:fs/promises";
+import { dirname } from "node:path";
 import { systemCode } from "./command.ts";
 
 /**
@@ -19,6 +20,19 @@ export async function openRootFolder(path: string): Promise<void> {
   await assertRootFolder(path);
   // Not left to the umask, which may be 077.
   await chmod(path, 0o755);
+}
+
+/** Whether nobody but root can put anything into a folder, or another one in its place. */
+export async function isRootsAlone(path: string): Promise<boolean> {
+  let folder = await realpath(path);
+  for (;;) {
+    const { uid, mode } = await lstat(folder);
+    // In a sticky folder, such as /tmp, everybody moves his own.
+    const isOpen = (mode & 0o022) !== 0 && (folder === path || (mode & 0o1000) === 0);
+    if (uid !== 0 || isOpen) return false;
+    if (folder === dirname(folder)) return true;
+    folder = dirname(folder);
+  }
 }
 
 /** Checks that nobody but root can have put anything into a folder, or have put it there. */

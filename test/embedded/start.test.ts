@@ -1,6 +1,7 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
+  chmodSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -10,11 +11,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
 import { identify } from "../../src/embedded/process-identity.ts";
 import {
+  asRoot,
   children,
   copyOfTemplate,
   makeDir,
@@ -43,7 +45,8 @@ describe("the first start", () => {
     );
     expect(modes).toEqual([0o700, 0o600, 0o600, 0o600]);
     expect(readdirSync(dataDir).sort()).toEqual([
-      ...["database-url", "owner.pid", "postgres", "postgres-password", "postgres.log"],
+      ...["database-url", "owner.pid", "postgres", "postgres-password"],
+      ...[expect.stringMatching(/^postgres-programs-18\./), "postgres.log"],
     ]);
     const [settings] = await query(
       superuserUrl,
@@ -232,6 +235,23 @@ describe("two services on one data directory", () => {
     await first.stop();
 
     await expect(start(dataDir)).resolves.toHaveProperty("url", first.url);
+  });
+
+  it("is refused as a copy of a directory that was in use, until somebody says that it is whole", async () => {
+    const original = copyOfTemplate();
+    const first = await start(original);
+    const dataDir = join(makeDir(), "data");
+    if (asRoot) chmodSync(dirname(dataDir), 0o755);
+    execFileSync("cp", ["-a", original, dataDir]);
+
+    await expect(start(dataDir)).rejects.toThrow(
+      `The data directory ${dataDir} was copied while process ${process.pid} on `,
+    );
+    await first.stop();
+    await expect(start(dataDir)).rejects.toThrow("may not fit together");
+    rmSync(join(dataDir, "owner.pid"));
+
+    await expect(start(dataDir)).resolves.toHaveProperty("url");
   });
 
   it("believes an owner in another container for as long as its file is renewed", async () => {
