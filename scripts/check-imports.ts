@@ -15,6 +15,7 @@ type Import = { from: string; to: string; line: number; typeOnly: boolean };
 
 const BASE = [
   "protocol/",
+  "change/",
   "errors.ts",
   "once.ts",
   "tally.ts",
@@ -25,6 +26,7 @@ const BASE = [
 /** Each entry of src/, what it may import beside itself, and the mishap that this prevents. */
 const LAYERS: Readonly<Record<string, Rule>> = {
   "protocol/": { may: [], because: "browsers share it: one import would ship the server to them" },
+  "change/": { may: ["protocol/"], because: "everything that passes on a change knows it" },
   "errors.ts": { may: ["protocol/"], because: "everything throws: it would close a cycle" },
   "database-errors.ts": {
     may: ["errors.ts", "protocol/"],
@@ -43,7 +45,11 @@ const LAYERS: Readonly<Record<string, Rule>> = {
   },
   "db/": { may: BASE, because: "SQL that knows streams cannot be used or tested without them" },
   "feed/": { may: ["db/", ...BASE], because: "a feed that knows its hub can be held up by it" },
-  "stream/": { may: BASE, because: "with ports instead of db/ it is tested without a database" },
+  "stream/": {
+    may: BASE,
+    typesOf: ["db/"],
+    because: "it is told what was read, and so is tested without a database",
+  },
   "http/": {
     may: ["stream/", ...BASE],
     typesOf: ["db/", "feed/"],

@@ -7,6 +7,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { ERROR_CODES } from "../src/errors.ts";
+import { EVENT_TABLE } from "../src/http/openapi/event-table.ts";
 import { PROBLEM_TEXTS } from "../src/http/openapi/problem-texts.ts";
 import { RESOURCES } from "../src/http/operations/all.ts";
 import { PROBLEM_STATUS } from "../src/http/problem.ts";
@@ -50,6 +51,7 @@ function accessTable(): string[] {
 const TABLES = [
   { file: "docs/access.md", name: "access", lines: accessTable() },
   { file: "docs/errors.md", name: "errors", lines: errorsTable() },
+  { file: "docs/protocol.md", name: "events", lines: EVENT_TABLE },
 ];
 
 const { values } = parseArgs({ options: { check: { type: "boolean", default: false } } });

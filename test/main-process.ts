@@ -30,16 +30,18 @@ export type MainOptions = {
   /** How many the process may open. Default: as many as the tests. */
   readonly openFiles?: number;
   readonly args?: readonly string[];
+  /** Default: ours. */
+  readonly main?: string;
 };
 
 /** Runs `node src/main.ts` in a folder of its own, with nothing in its environment but `env`. */
 export function runMain(
   env: Record<string, string> = {},
   cwd = makeFolder(),
-  { openFiles, args = [] }: MainOptions = {},
+  { openFiles, args = [], main: script = MAIN }: MainOptions = {},
 ): MainProcess {
   const limit = openFiles === undefined ? "" : `ulimit -n ${openFiles} && `;
-  const command = ["-c", `${limit}exec "$@"`, "sh", process.execPath, MAIN, ...args];
+  const command = ["-c", `${limit}exec "$@"`, "sh", process.execPath, script, ...args];
   const child = spawn("/bin/sh", command, {
     cwd,
     env: { PATH: process.env["PATH"], PORT: "0", ...env },

@@ -1,5 +1,5 @@
+import { formatEventId } from "../change/event-id.ts";
 import type { Batch } from "../protocol/batch.ts";
-import { formatEventId } from "../protocol/event-id.ts";
 import { type BatchRow, batchColumns, toBatch } from "./batch-row.ts";
 import { gather } from "./gather.ts";
 import type { Query } from "./query.ts";
@@ -10,6 +10,9 @@ export type BatchState = { readonly batch: Batch; readonly id: string };
 
 /** Batches of one query. */
 const MAX_READS = 500;
+
+/** What a stream of one batch reads with. A read begins after it was asked for. */
+export type BatchReader = ReturnType<typeof createBatchReader>;
 
 /** Reads batches, many in one query: all viewers of a batch look at once when one of its jobs changed. */
 export function createBatchReader(query: Query) {

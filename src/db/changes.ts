@@ -1,5 +1,6 @@
-import { type Change, deletedJson, type News } from "../protocol/event.ts";
-import { formatEventId } from "../protocol/event-id.ts";
+import type { Change, News } from "../change/change.ts";
+import { formatEventId } from "../change/event-id.ts";
+import { deletedJson } from "../protocol/event.ts";
 import type { Status } from "../protocol/status.ts";
 import { toIso } from "./moment.ts";
 import { areStoredPlain, storedBytes } from "./value-size.ts";

@@ -1,5 +1,5 @@
-import type { News } from "../protocol/event.ts";
-import { formatSnapshot, parseSnapshot, type Snapshot } from "../protocol/snapshot.ts";
+import type { News } from "../change/change.ts";
+import { formatSnapshot, parseSnapshot, type Snapshot } from "../change/snapshot.ts";
 import { type ChangeRow, hasChange, type MaybeChangeRow, newChanges } from "./changes.ts";
 import { DatabaseClient } from "./client.ts";
 import { readEpoch, readPlace } from "./epoch.ts";

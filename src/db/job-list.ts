@@ -1,4 +1,4 @@
-import type { JobText } from "../protocol/job.ts";
+import type { JobText } from "../change/job-text.ts";
 import type { Status } from "../protocol/status.ts";
 import { type JobRow, jobColumns, LISTED_BYTES, PRESENT_CHANGE, toJobText } from "./job-row.ts";
 import { type Query, theOne } from "./query.ts";

@@ -1,4 +1,4 @@
-import type { EventText } from "../protocol/event.ts";
+import type { EventText } from "../change/change.ts";
 import type { Status } from "../protocol/status.ts";
 import { firstRows, hasMore, type Paged } from "./change-page.ts";
 import { CLIENT_BYTES, readFirstGroup, withCare } from "./change-values.ts";
@@ -78,6 +78,9 @@ type Row = MaybeChangeRow<
     tag_after: string | null;
   }
 >;
+
+/** What a stream of one job reads with. A read begins after it was asked for. */
+export type JobReader = ReturnType<typeof createJobReader>;
 
 /** Reads job histories for replays, many in one query, and the same for all who ask for the same. */
 export function createJobReader(query: Query) {

@@ -1,4 +1,4 @@
-import type { JobText } from "../protocol/job.ts";
+import type { JobText } from "../change/job-text.ts";
 import { isFinal, type Status } from "../protocol/status.ts";
 import { countsOf, eventMembers, omission, quote } from "./changes.ts";
 import { momentText, toIso, toIsoOrNull } from "./moment.ts";

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import pg from "pg";
-import type { JobText } from "../protocol/job.ts";
+import type { JobText } from "../change/job-text.ts";
 import {
   BULK_BYTES,
   type JobRow,

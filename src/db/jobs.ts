@@ -1,6 +1,7 @@
+import type { EventText } from "../change/change.ts";
+import type { JobText } from "../change/job-text.ts";
 import type { Once } from "../once.ts";
-import type { EventText } from "../protocol/event.ts";
-import type { CreateJob, JobText } from "../protocol/job.ts";
+import type { CreateJob } from "../protocol/job.ts";
 import { readFirstGroup, withCare } from "./change-values.ts";
 import { type ChangeRow, changeColumns, toChange } from "./changes.ts";
 import { type JobFilter, type JobListing, type JobPage, listJobs } from "./job-list.ts";

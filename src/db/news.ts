@@ -1,4 +1,4 @@
-import type { News } from "../protocol/event.ts";
+import type { News } from "../change/change.ts";
 import { keyOf, readFirstGroup } from "./change-values.ts";
 import { type ChangeRow, isWhole, toChange, toNews } from "./changes.ts";
 import type { Query } from "./query.ts";

@@ -1,6 +1,6 @@
-import type { Change } from "../protocol/event.ts";
-import type { Scope, ScopeWalk } from "../protocol/scope.ts";
-import { formatSnapshot, parseSnapshot, type Snapshot } from "../protocol/snapshot.ts";
+import type { Change } from "../change/change.ts";
+import type { Scope, ScopeWalk } from "../change/scope.ts";
+import { formatSnapshot, parseSnapshot, type Snapshot } from "../change/snapshot.ts";
 import { firstRows, hasMore, type Paged } from "./change-page.ts";
 import { CLIENT_BYTES, readFirstGroup, withCare } from "./change-values.ts";
 import {
@@ -16,7 +16,7 @@ import type { Query } from "./query.ts";
 import { versionOf, versionSeenBy } from "./versions.ts";
 import { NEWEST_XID, notVisibleIn, upTo } from "./visibility.ts";
 
-/** A page of a walk over many jobs. */
+/** A page of a walk over many jobs; none weighs more than a megabyte, but for a single event. */
 export type ScopePage = {
   readonly changes: readonly Change[];
   /** What the whole walk sees: whatever it does not see is still to come. */
@@ -48,6 +48,9 @@ type Row = ChangeRow & Paged & { readonly created_at: string; readonly id: strin
 type FirstRow = MaybeChangeRow<
   Omit<Row, keyof ChangeRow> & { snapshot: string; newest: number | null; missed: number }
 >;
+
+/** What a stream over many jobs reads with. */
+export type ScopeReader = ReturnType<typeof createScopeReader>;
 
 /** Reads many jobs for one subscriber: their present states, or what it missed. */
 export function createScopeReader(lane: Lane) {

@@ -1,4 +1,4 @@
-import { nextXid, type Snapshot } from "../protocol/snapshot.ts";
+import { nextXid, type Snapshot } from "../change/snapshot.ts";
 
 /*
  * What is new to who holds a snapshot, as SQL.

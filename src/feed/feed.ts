@@ -1,7 +1,7 @@
+import type { Snapshot } from "../change/snapshot.ts";
 import { isAboutRows } from "../db/change-values.ts";
 import type { FeedPage, FeedSession } from "../db/feed-session.ts";
 import { troubleOf } from "../db/trouble.ts";
-import type { Snapshot } from "../protocol/snapshot.ts";
 import { backoff } from "./backoff.ts";
 import type { Doorbell, FeedLog } from "./doorbell.ts";
 import { WriteLoad } from "./write-load.ts";

@@ -1,7 +1,7 @@
 import pg from "pg";
+import type { News } from "../change/change.ts";
 import { type FeedPage, type FeedSession, openFeedSession } from "../db/feed-session.ts";
 import type { Lane } from "../db/lane.ts";
-import type { News } from "../protocol/event.ts";
 import { CHANNEL, createDoorbell, type FeedLog } from "./doorbell.ts";
 import { Feed, type FeedState } from "./feed.ts";
 import { assertSamePlace, SplitError } from "./same-place.ts";

@@ -1,4 +1,4 @@
-import type { JobText } from "../protocol/job.ts";
+import type { JobText } from "../change/job-text.ts";
 import type { CallbackLinks } from "./callbacks/callback-token.ts";
 
 /** A job as it is served, as JSON: its links begin with `baseUrl`, which has no slash at its end. */

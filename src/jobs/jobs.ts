@@ -1,7 +1,8 @@
+import type { JobText } from "../change/job-text.ts";
 import { cancelJob, createJob, readJob, retryJob, updateJob } from "../db/jobs.ts";
 import { once } from "../once.ts";
 import type { StatusEvent } from "../protocol/event.ts";
-import type { CreateJob, JobText, StoredJob, UpdateJob } from "../protocol/job.ts";
+import type { CreateJob, StoredJob, UpdateJob } from "../protocol/job.ts";
 import type { Json } from "../protocol/json.ts";
 import { isFinal } from "../protocol/status.ts";
 import { toStorable } from "../protocol/storable.ts";

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { jsonSchema } from "./json.ts";
-import { type Status, statusSchema } from "./status.ts";
+import { statusSchema } from "./status.ts";
 
 export const countsSchema = z.strictObject({
   total: z.int().min(0).meta({ description: "How many items there are." }),
@@ -62,20 +62,6 @@ export const statusEventSchema = z
 export type StatusEvent = z.infer<typeof statusEventSchema>;
 
 /**
- * A status event as it goes to the wire, and what is to be known of it on the way. It is never
- * parsed: the JSON in it is PostgreSQL's own text, whose numbers no double holds.
- */
-export type EventText = {
-  readonly jobId: string;
-  readonly version: number;
-  /** Of the event on a stream of this job alone. */
-  readonly id: string;
-  readonly status: Status;
-  /** A StatusEvent as JSON on one line. */
-  readonly json: string;
-};
-
-/**
  * That a job is no more: the last that is told of it, on whichever stream. Its version is the one
  * after the last that the job had, so that one rule tells what was told already.
  */
@@ -91,15 +77,3 @@ export const deletedSchema = z
 export function deletedJson(jobId: string, version: number): string {
   return JSON.stringify({ jobId, version, deleted: true } satisfies z.infer<typeof deletedSchema>);
 }
-
-/** One row of the history: an event, whose it is, and the transaction that wrote it. */
-export type Change = EventText & {
-  /** The type of the event: a version of a job, or that the job was deleted. */
-  readonly kind: "status" | "deleted";
-  readonly ownerId: string;
-  readonly batchId: string | null;
-  readonly xid: number;
-};
-
-/** The same as the feed tells it. Without JSON it is large: whoever wants it reads it by himself. */
-export type News = Omit<Change, "json"> & { readonly json: string | undefined };

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { countsSchema, ERROR_TEXTS, STATE_TEXTS, statusEventSchema } from "./event.ts";
 import { jsonObjectSchema, jsonSchema, textSchema } from "./json.ts";
 import { problemSchema } from "./problem.ts";
-import { type Status, statusSchema } from "./status.ts";
+import { statusSchema } from "./status.ts";
 
 /** The largest `integer` of PostgreSQL. */
 const MAX_INTEGER = 2 ** 31 - 1;
@@ -90,20 +90,6 @@ export type CreatedJob = z.infer<typeof createdJobSchema>;
 
 /** A job without what depends on where it is served. */
 export type StoredJob = Omit<Job, "links">;
-
-/**
- * A job as it goes to the wire, but for its links, and what is to be known of it on the way. It is
- * never parsed: the JSON in it is PostgreSQL's own text, whose numbers no double holds.
- */
-export type JobText = {
-  readonly id: string;
-  readonly ownerId: string;
-  readonly attempt: number;
-  readonly version: number;
-  readonly status: Status;
-  /** A StoredJob as JSON on one line. */
-  readonly json: string;
-};
 
 /** The body of `POST /v1/jobs`. */
 export const createJobSchema = z

@@ -1,9 +1,9 @@
+import type { BatchState } from "../db/batch-reader.ts";
 import { deletedBatchJson } from "../protocol/batch.ts";
 import { isFinal } from "../protocol/status.ts";
 import type { EventKind, EventStream } from "./event-stream.ts";
 import { eventFrame } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
-import type { BatchState } from "./ports.ts";
 
 /** Reads the batch, and again while the database is away, as long as it is wanted. */
 type RetryingRead = (isWanted: () => boolean) => Promise<BatchState | undefined>;

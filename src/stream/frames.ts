@@ -1,5 +1,5 @@
+import type { EventText, News } from "../change/change.ts";
 import type { CloseReason } from "../protocol/control-event.ts";
-import type { EventText, News } from "../protocol/event.ts";
 
 /**
  * One SSE event as the bytes of HTTP/1.1 chunks (RFC 9112, 7.1), so that the same buffers are

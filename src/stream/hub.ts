@@ -1,6 +1,6 @@
-import type { News } from "../protocol/event.ts";
-import type { Scope } from "../protocol/scope.ts";
-import type { Snapshot } from "../protocol/snapshot.ts";
+import type { News } from "../change/change.ts";
+import type { Scope } from "../change/scope.ts";
+import type { Snapshot } from "../change/snapshot.ts";
 import { OutgoingChange } from "./frames.ts";
 
 /** What the hub hands out. It calls both synchronously and in this order; neither may block. */

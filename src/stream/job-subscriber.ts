@@ -1,11 +1,12 @@
-import { deletedJson, type EventText } from "../protocol/event.ts";
+import type { EventText } from "../change/change.ts";
+import type { JobReplay } from "../db/job-reader.ts";
+import { deletedJson } from "../protocol/event.ts";
 import { isFinal } from "../protocol/status.ts";
 import type { Allowance } from "./allowance.ts";
 import type { EventStream } from "./event-stream.ts";
 import { eventFrame, type Frame, type OutgoingChange, replayedFrame } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
 import { Parked } from "./parked.ts";
-import type { JobReplay } from "./ports.ts";
 
 /**
  * Reads above a version, or the newest event alone, and again while the database is away, as long

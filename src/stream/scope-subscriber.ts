@@ -1,13 +1,13 @@
-import { formatCursor } from "../protocol/cursor.ts";
-import type { Change } from "../protocol/event.ts";
-import type { ScopeWalk } from "../protocol/scope.ts";
-import { hasPassed, isVisibleIn, type Snapshot } from "../protocol/snapshot.ts";
+import type { Change } from "../change/change.ts";
+import { formatCursor } from "../change/cursor.ts";
+import type { ScopeWalk } from "../change/scope.ts";
+import { hasPassed, isVisibleIn, type Snapshot } from "../change/snapshot.ts";
+import type { ScopePage } from "../db/scope-reader.ts";
 import type { Allowance } from "./allowance.ts";
 import type { EventStream } from "./event-stream.ts";
 import { eventFrame, type Frame, type OutgoingChange } from "./frames.ts";
 import type { Subscriber } from "./hub.ts";
 import { Parked } from "./parked.ts";
-import type { ScopePage } from "./ports.ts";
 
 /** What a client is told from a page on: whether its last id meant nothing, and it starts over. */
 export type Opening = { readonly page: ScopePage; readonly isReset: boolean };

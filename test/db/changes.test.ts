@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { formatSnapshot } from "../../src/change/snapshot.ts";
 import { upTo } from "../../src/db/visibility.ts";
-import { formatSnapshot } from "../../src/protocol/snapshot.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let db: TestDatabase;

@@ -1,7 +1,7 @@
 import { afterEach, expect, it } from "vitest";
+import type { Snapshot } from "../../src/change/snapshot.ts";
 import type { FeedPage, FeedSession } from "../../src/db/feed-session.ts";
 import { Feed } from "../../src/feed/feed.ts";
-import type { Snapshot } from "../../src/protocol/snapshot.ts";
 import { until } from "../support/deadline.ts";
 import { createSignal } from "../support/signal.ts";
 

@@ -1,7 +1,7 @@
 import type pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { isVisibleIn, type Snapshot } from "../../src/change/snapshot.ts";
 import { type FeedSession, openFeedSession } from "../../src/db/feed-session.ts";
-import { isVisibleIn, type Snapshot } from "../../src/protocol/snapshot.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { until } from "../support/deadline.ts";
 import { createJobs } from "./watch.ts";

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
-import type { Change } from "../../src/protocol/event.ts";
+import type { Change } from "../../src/change/change.ts";
 import { Allowance } from "../../src/stream/allowance.ts";
 import { eventFrame } from "../../src/stream/frames.ts";
 import { JobSubscriber } from "../../src/stream/job-subscriber.ts";

@@ -1,6 +1,7 @@
 import type { ServerResponse } from "node:http";
-import type { Change, StatusEvent } from "../../src/protocol/event.ts";
-import { formatEventId } from "../../src/protocol/event-id.ts";
+import type { Change } from "../../src/change/change.ts";
+import { formatEventId } from "../../src/change/event-id.ts";
+import type { StatusEvent } from "../../src/protocol/event.ts";
 import {
   type CutReason,
   EventStream,

@@ -1,6 +1,6 @@
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { parseCursor } from "../../src/protocol/cursor.ts";
+import { parseCursor } from "../../src/change/cursor.ts";
 import { createEmbeddedDatabase } from "../feed/embedded-database.ts";
 import { testConnection } from "../support/connection.ts";
 import type { TestDatabase } from "../support/database.ts";

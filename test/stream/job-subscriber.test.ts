@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
-import type { Change } from "../../src/protocol/event.ts";
+import type { Change } from "../../src/change/change.ts";
+import type { JobReplay } from "../../src/db/job-reader.ts";
 import type { Status } from "../../src/protocol/status.ts";
 import { Allowance } from "../../src/stream/allowance.ts";
 import { Hub } from "../../src/stream/hub.ts";
 import { JobSubscriber } from "../../src/stream/job-subscriber.ts";
-import type { JobReplay } from "../../src/stream/ports.ts";
 import { until } from "../support/deadline.ts";
 import { type Bench, change, JOB, openBench } from "./bench.ts";
 import { upTo, versionsOf } from "./edge.ts";

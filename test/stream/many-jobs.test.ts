@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { formatCursor } from "../../src/protocol/cursor.ts";
+import { formatCursor } from "../../src/change/cursor.ts";
 import type { StreamEvent } from "../support/event-stream.ts";
 import type { StreamClient } from "../support/stream-client.ts";
 import { type Edge, isState, startEdge } from "./edge.ts";

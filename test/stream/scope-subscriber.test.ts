@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import type { Change } from "../../src/protocol/event.ts";
-import type { Snapshot } from "../../src/protocol/snapshot.ts";
+import type { Change } from "../../src/change/change.ts";
+import type { Snapshot } from "../../src/change/snapshot.ts";
 import { Allowance } from "../../src/stream/allowance.ts";
 import { ResponseConnection } from "../../src/stream/connection.ts";
 import { chunksOf, eventFrame, OutgoingChange } from "../../src/stream/frames.ts";

@@ -1,11 +1,11 @@
 import type { Request, Response } from "express";
+import { formatEventId } from "../../change/event-id.ts";
+import type { BatchState } from "../../db/batch-reader.ts";
 import { JobcastError } from "../../errors.ts";
 import type { Batch } from "../../protocol/batch.ts";
-import { formatEventId } from "../../protocol/event-id.ts";
 import { isFinal } from "../../protocol/status.ts";
 import { BatchSubscriber } from "../../stream/batch-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
-import type { BatchState } from "../../stream/ports.ts";
 import type { Admission } from "../../stream/registry.ts";
 import { readForRequest, readWithRetry } from "../../stream/retry.ts";
 import { mayReadOwner } from "../access.ts";

@@ -1,8 +1,8 @@
 import type { Request, Response } from "express";
 import { z } from "zod";
+import type { Scope } from "../../change/scope.ts";
 import { JobcastError } from "../../errors.ts";
 import { jobIdSchema } from "../../protocol/job.ts";
-import type { Scope } from "../../protocol/scope.ts";
 import type { Transport } from "../../stream/registry.ts";
 import type { Caller } from "../auth/caller.ts";
 

@@ -1,9 +1,9 @@
 import type { Request, Response } from "express";
+import type { JobReader, JobReplay } from "../../db/job-reader.ts";
 import { JobcastError } from "../../errors.ts";
 import { isFinal } from "../../protocol/status.ts";
 import { hasHole, JobSubscriber } from "../../stream/job-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
-import type { JobReader, JobReplay } from "../../stream/ports.ts";
 import type { Admission } from "../../stream/registry.ts";
 import { readForRequest, readWithRetry } from "../../stream/retry.ts";
 import { mayRead } from "../access.ts";

@@ -1,5 +1,5 @@
 import type { Request } from "express";
-import { formatEventId, parseEventId } from "../../protocol/event-id.ts";
+import { formatEventId, parseEventId } from "../../change/event-id.ts";
 import { lastIdOf } from "./events-request.ts";
 
 /**

@@ -1,15 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Request, Response } from "express";
-import { JobcastError } from "../../errors.ts";
 import {
   formatCursor,
   formatWalk,
   POLL_LENGTH,
   parseCursor,
   parseWalk,
-} from "../../protocol/cursor.ts";
-import type { Scope } from "../../protocol/scope.ts";
-import type { Snapshot } from "../../protocol/snapshot.ts";
+} from "../../change/cursor.ts";
+import type { Scope } from "../../change/scope.ts";
+import type { Snapshot } from "../../change/snapshot.ts";
+import { JobcastError } from "../../errors.ts";
 import { topicsOf } from "../../stream/hub.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
 import type { Admission } from "../../stream/registry.ts";

@@ -1,8 +1,11 @@
 import type { Response } from "express";
+import type { BatchReader } from "../../db/batch-reader.ts";
+import type { FindOwners } from "../../db/job-owners.ts";
+import type { JobReader } from "../../db/job-reader.ts";
+import type { ScopeReader } from "../../db/scope-reader.ts";
 import { EVENT_STREAM_HEADERS } from "../../stream/connection.ts";
 import { EventStream } from "../../stream/event-stream.ts";
 import type { Hub } from "../../stream/hub.ts";
-import type { BatchReader, JobReader, ScopeReader } from "../../stream/ports.ts";
 import type { Admission, StreamRegistry } from "../../stream/registry.ts";
 import { sendJson } from "../answers.ts";
 import { callerOf } from "../auth/caller.ts";
@@ -15,8 +18,7 @@ export type EventsDeps = {
   readonly jobReader: JobReader;
   readonly scopeReader: ScopeReader;
   readonly batchReader: BatchReader;
-  /** The owners of those jobs that exist. */
-  readonly findOwners: (ids: readonly string[], by: string) => Promise<ReadonlyMap<string, string>>;
+  readonly findOwners: FindOwners;
   /** Names the database in the cursors of streams over many jobs. */
   readonly epoch: () => string;
   /** Unsent bytes above which a client is cut. */

@@ -1,6 +1,6 @@
+import { formatEventId } from "../../change/event-id.ts";
 import type { Batch, BatchResource } from "../../protocol/batch.ts";
 import type { StatusEvent } from "../../protocol/event.ts";
-import { formatEventId } from "../../protocol/event-id.ts";
 import type { CreatedJob, Job } from "../../protocol/job.ts";
 
 /*

@@ -6,6 +6,7 @@ import { withAdmission } from "../events/admission.ts";
 import { MAX_NAMED_JOBS } from "../events/events-request.ts";
 import { jobEvents } from "../events/job-events.ts";
 import { scopeEvents } from "../events/scope-events.ts";
+import { EVENT_TABLE } from "../openapi/event-table.ts";
 import { streamText } from "../openapi/event-text.ts";
 import { CURSOR, EVENTS, eventIdOf, JOB_ID } from "../openapi/examples.ts";
 import { type Answer, defineOperation, type Operation, type Resource } from "../operation.ts";
@@ -36,15 +37,7 @@ export const events: Resource = {
   name: "Streams",
   description: `One URL for each thing; the \`Accept\` header picks the transport. \`text/event-stream\`, or none, is Server-Sent Events; \`application/json\` is long polling with the same cursors, so a client may switch at any event.
 
-| \`event:\` | id | data | says |
-|---|---|---|---|
-| \`status\` | yes | \`StatusEvent\` | a version of a job |
-| \`batch\` | yes | \`BatchEvent\` | the newest state of a batch |
-| \`reset\` | yes | the state, or \`Reset\` over many jobs | your last id means nothing here: start over from the present state |
-| \`deleted\` | yes | \`Deleted\`, or \`DeletedBatch\` | it is no more; a stream of it alone ends, and its next request is answered with 404 |
-| \`ready\` | yes | \`Ready\` | over many jobs: nothing to tell yet, and the place to come back to |
-| \`ping\` | the last again | \`Ping\` | the heartbeat, every 8 seconds |
-| \`close\` | the last again | \`Close\` | the server ends the stream before its job has ended |
+${EVENT_TABLE.join("\n")}
 
 Listen with \`addEventListener("status", ...)\`: named events do not reach \`onmessage\`. A client that leaves too much unread is cut and resumes by its last id. A stream ends when the token that opened it expires.`,
   operations: [

@@ -1,11 +1,11 @@
 import type { Request } from "express";
 import { z } from "zod";
+import type { JobText } from "../../change/job-text.ts";
 import type { JobStore, NewJob } from "../../db/jobs.ts";
 import {
   type CreateJob,
   createdJobSchema,
   createJobSchema,
-  type JobText,
   jobActionSchema,
   jobSchema,
 } from "../../protocol/job.ts";

@@ -1,13 +1,13 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { formatCursor, POLL_LENGTH, parseCursor } from "../../src/protocol/cursor.ts";
+import { formatCursor, POLL_LENGTH, parseCursor } from "../../src/change/cursor.ts";
 import {
   formatSnapshot,
   hasPassed,
   isVisibleIn,
   parseSnapshot,
   type Snapshot,
-} from "../../src/protocol/snapshot.ts";
+} from "../../src/change/snapshot.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let db: TestDatabase;

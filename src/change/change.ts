@@ -1,0 +1,27 @@
+import type { Status } from "../protocol/status.ts";
+
+/**
+ * A status event as it goes to the wire, and what is to be known of it on the way. It is never
+ * parsed: the JSON in it is PostgreSQL's own text, whose numbers no double holds.
+ */
+export type EventText = {
+  readonly jobId: string;
+  readonly version: number;
+  /** Of the event on a stream of this job alone. */
+  readonly id: string;
+  readonly status: Status;
+  /** A StatusEvent as JSON on one line. */
+  readonly json: string;
+};
+
+/** One row of the history: an event, whose it is, and the transaction that wrote it. */
+export type Change = EventText & {
+  /** The type of the event: a version of a job, or that the job was deleted. */
+  readonly kind: "status" | "deleted";
+  readonly ownerId: string;
+  readonly batchId: string | null;
+  readonly xid: number;
+};
+
+/** The same as the feed tells it. Without JSON it is large: whoever wants it reads it by himself. */
+export type News = Omit<Change, "json"> & { readonly json: string | undefined };
