@@ -37,8 +37,9 @@ function accessTable(): string[] {
       if (access === "provider") {
         return row(call, summary, "the job's callback token, or a signature", "");
       }
-      const token = access.isStream ? "a token, or a stream token" : "a token";
-      const needs = access.scopes ? `a token with ${or(access.scopes)}` : token;
+      const token = access.isStream || access.isWatched ? "a token, or a stream token" : "a token";
+      const owners = access.ownersMay === undefined ? "" : `; owners may ${access.ownersMay}`;
+      const needs = access.scopes ? `a token with ${or(access.scopes)}${owners}` : token;
       return row(call, summary, needs, or(access.others));
     });
   return [

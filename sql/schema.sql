@@ -53,9 +53,12 @@ END stored,
   updated_at timestamp with time zone not null default clock_timestamp(),
   started_at timestamp with time zone,
   finished_at timestamp with time zone,
+  metadata jsonb,
+  ran_seconds double precision not null default 0,
   constraint batches_pkey PRIMARY KEY (id),
   constraint batches_idempotency_key UNIQUE (owner_id, idempotency_key),
   constraint batches_of_owner UNIQUE (id, owner_id),
+  constraint batch_metadata_is_object CHECK (jsonb_typeof(metadata) = 'object'::text),
   constraint batch_owner_id_length CHECK (length(owner_id) >= 1 AND length(owner_id) <= 255)
 );
 CREATE INDEX batches_by_created ON jobcast.batches USING btree (created_at DESC, id DESC);
@@ -66,6 +69,7 @@ CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.batches FOR EACH 
 CREATE TRIGGER _200_assert_limits BEFORE INSERT OR UPDATE OF title ON jobcast.batches FOR EACH ROW EXECUTE FUNCTION jobcast.tg_batches__assert_limits();
 comment on column jobcast.batches.failed is 'Jobs that ended otherwise than completed: failed, cancelled or timeout.';
 comment on column jobcast.batches.progress_sum is 'The sum of the jobs'' progress; a job that ended counts as 100.';
+comment on column jobcast.batches.ran_seconds is 'How long one of its jobs or more was processing, up to updated_at.';
 comment on column jobcast.batches.started is 'Jobs that are past queued.';
 
 create table jobcast.credit_accounts (
@@ -207,6 +211,7 @@ CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.jobs FOR EACH STA
 CREATE TRIGGER _100_on_delete BEFORE DELETE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_delete();
 CREATE TRIGGER _100_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_insert();
 CREATE TRIGGER _100_on_update BEFORE UPDATE ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_update();
+CREATE TRIGGER _150_on_relabel BEFORE UPDATE OF title, metadata ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__on_relabel();
 CREATE TRIGGER _200_assert_counts_on_insert BEFORE INSERT ON jobcast.jobs FOR EACH ROW WHEN (new.counts IS NOT NULL AND jobcast.is_counts(new.counts)) EXECUTE FUNCTION jobcast.tg_jobs__assert_counts();
 CREATE TRIGGER _200_assert_counts_on_update BEFORE UPDATE OF counts ON jobcast.jobs FOR EACH ROW WHEN (new.counts IS NOT NULL AND new.counts IS DISTINCT FROM old.counts AND jobcast.is_counts(new.counts)) EXECUTE FUNCTION jobcast.tg_jobs__assert_counts();
 CREATE TRIGGER _200_assert_limits BEFORE INSERT OR UPDATE OF title, params, metadata ON jobcast.jobs FOR EACH ROW EXECUTE FUNCTION jobcast.tg_jobs__assert_limits();
@@ -221,7 +226,7 @@ comment on column jobcast.jobs.attempt is 'Rises by one with every retry; say it
 comment on column jobcast.jobs.bytes is 'Of stage, message, counts, result and error as text; null where nothing was written since it is counted.';
 comment on column jobcast.jobs.request_hash is 'Of the request that made the job under its idempotency key: another request under that key is refused.';
 comment on column jobcast.jobs.timeout_extends is 'Whether any update of an unfinished job pushes timeout_at to timeout_seconds from then.';
-comment on column jobcast.jobs.version is 'Rises by one with every change of status, progress, stage, message, counts, result or error.';
+comment on column jobcast.jobs.version is 'Rises by one with every change of status, progress, stage, message, counts, result, error, title or metadata.';
 comment on table jobcast.jobs is 'One row a job: its present state. Update it in your own transaction; every committed change streams.';
 
 create table jobcast.migrations (
@@ -233,6 +238,21 @@ create table jobcast.migrations (
 );
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.migrations FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.migrations FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
+
+create table jobcast.requests (
+  subject_id uuid not null,
+  idempotency_key text not null,
+  request_hash bytea,
+  made_at timestamp with time zone not null default clock_timestamp(),
+  job_ids uuid[],
+  constraint requests_pkey PRIMARY KEY (subject_id, idempotency_key),
+  constraint request_key_length CHECK (length(idempotency_key) >= 1 AND length(idempotency_key) <= 255)
+);
+CREATE INDEX requests_by_time ON jobcast.requests USING btree (made_at);
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.requests FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.requests FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
+comment on column jobcast.requests.job_ids is 'The jobs that were made, in the order in which they were named.';
+comment on table jobcast.requests is 'The idempotency keys of what was asked of a job or a batch that is there, such as a retry; removed after a while.';
 
 create table jobcast.retention (
   kind text not null,
@@ -298,6 +318,34 @@ CREATE UNIQUE INDEX webhook_deliveries_once_per_signer ON jobcast.webhook_delive
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.webhook_deliveries FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.webhook_deliveries FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 comment on column jobcast.webhook_deliveries.signer is 'Names the secret that signed it, and is not the secret; null where a token of the job was enough.';
+
+CREATE OR REPLACE FUNCTION jobcast.add_jobs(batch_id uuid, jobs jsonb, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text)
+ RETURNS SETOF uuid
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_batch jobcast.batches;
+  v_made uuid[];
+begin
+  select b.* into v_batch from jobcast.batches b where b.id = add_jobs.batch_id for key share;
+  if not found then
+    raise exception 'no batch %', add_jobs.batch_id using errcode = 'JC002';
+  end if;
+  if add_jobs.idempotency_key is not null
+    and jobcast.claim_request(add_jobs.batch_id, add_jobs.idempotency_key, add_jobs.request_hash) is not null then
+    select r.job_ids into v_made from jobcast.requests r
+      where r.subject_id = add_jobs.batch_id and r.idempotency_key = add_jobs.idempotency_key;
+  else
+    v_made := jobcast.insert_jobs(v_batch, add_jobs.jobs, clock_timestamp(), add_jobs.source);
+    update jobcast.requests r set job_ids = v_made
+      where r.subject_id = add_jobs.batch_id and r.idempotency_key = add_jobs.idempotency_key;
+  end if;
+  return query select m.id from unnest(v_made) with ordinality m (id, position) order by m.position;
+end
+$function$;
+comment on function jobcast.add_jobs(pg_catalog.uuid,pg_catalog.jsonb,pg_catalog.text,pg_catalog.bytea,pg_catalog.text) is 'Adds jobs to a batch, as create_batch takes them, and gives back their ids in that order.';
 
 CREATE OR REPLACE FUNCTION jobcast.apply_callback(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, webhook_id text DEFAULT NULL::text, signer text DEFAULT NULL::text)
  RETURNS TABLE(applied boolean, problem text, job jobcast.jobs)
@@ -437,6 +485,32 @@ AS $function$
   )
 $function$;
 
+CREATE OR REPLACE FUNCTION jobcast.claim_request(subject_id uuid, idempotency_key text, request_hash bytea)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_made jobcast.requests;
+begin
+  insert into jobcast.requests (subject_id, idempotency_key, request_hash)
+    values (claim_request.subject_id, claim_request.idempotency_key, claim_request.request_hash)
+    on conflict do nothing;
+  if found then
+    return null;
+  end if;
+  select r.* into v_made from jobcast.requests r
+    where r.subject_id = claim_request.subject_id and r.idempotency_key = claim_request.idempotency_key;
+  if v_made.request_hash is distinct from claim_request.request_hash then
+    raise exception 'the idempotency key % was used for another request', claim_request.idempotency_key
+      using errcode = 'JC006';
+  end if;
+  return v_made.made_at;
+end
+$function$;
+comment on function jobcast.claim_request(pg_catalog.uuid,pg_catalog.text,pg_catalog.bytea) is 'When the request was made before; null when it is to be done now.';
+
 CREATE OR REPLACE FUNCTION jobcast.complete_job(id uuid, result jsonb DEFAULT NULL::jsonb, message text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer)
  RETURNS jobcast.jobs
  LANGUAGE sql
@@ -452,7 +526,7 @@ AS $function$
   )
 $function$;
 
-CREATE OR REPLACE FUNCTION jobcast.create_batch(owner_id text, title text, jobs jsonb, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION jobcast.create_batch(owner_id text, title text, jobs jsonb, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text, metadata jsonb DEFAULT NULL::jsonb)
  RETURNS jobcast.batches
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -460,11 +534,13 @@ CREATE OR REPLACE FUNCTION jobcast.create_batch(owner_id text, title text, jobs 
 AS $function$
 #variable_conflict use_column
 declare
-  v_source constant text := current_setting('jobcast.source', true);
   v_batch jobcast.batches;
 begin
-  insert into jobcast.batches as b (owner_id, title, idempotency_key, request_hash)
-  values (create_batch.owner_id, create_batch.title, create_batch.idempotency_key, create_batch.request_hash)
+  insert into jobcast.batches as b (owner_id, title, metadata, idempotency_key, request_hash)
+  values (
+    create_batch.owner_id, create_batch.title, create_batch.metadata, create_batch.idempotency_key,
+    create_batch.request_hash
+  )
   on conflict on constraint batches_idempotency_key do nothing
   returning b.* into v_batch;
   if not found then
@@ -477,27 +553,7 @@ begin
     return v_batch;
   end if;
 
-  perform set_config('jobcast.source', coalesce(create_batch.source, v_source, ''), true);
-  insert into jobcast.jobs (
-    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends, created_at
-  )
-  select
-    create_batch.owner_id, v_batch.id, n.type, n.title, n.params, n.metadata, coalesce(jobcast.whole(n.credits), 0),
-    jobcast.whole(coalesce(n.timeout_seconds, n."timeoutSeconds")),
-    coalesce(n.timeout_extends, n."timeoutExtends", false),
-    -- A microsecond apart, so that their order is the order of the call, whatever the clock does.
-    v_batch.created_at + n.position * interval '1 microsecond'
-  from rows from (
-    jsonb_to_recordset(create_batch.jobs) as (
-      type text, title text, params jsonb, metadata jsonb, credits numeric,
-      timeout_seconds numeric, timeout_extends boolean, "timeoutSeconds" numeric, "timeoutExtends" boolean
-    )
-  ) with ordinality n (
-    type, title, params, metadata, credits, timeout_seconds, timeout_extends, "timeoutSeconds", "timeoutExtends",
-    position
-  )
-  order by n.position;
-  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  perform jobcast.insert_jobs(v_batch, create_batch.jobs, v_batch.created_at, create_batch.source);
   -- The counts are there at once, for whoever reads in this transaction. Only of this batch, which
   -- nobody else can see yet: others' would be locked until the commit.
   perform jobcast.settle_batch_changes(v_batch.id);
@@ -505,10 +561,10 @@ begin
   return v_batch;
 end
 $function$;
-revoke EXECUTE on function jobcast.create_batch(text,text,jsonb,text,bytea,text) from public;
-comment on function jobcast.create_batch(pg_catalog.text,pg_catalog.text,pg_catalog.jsonb,pg_catalog.text,pg_catalog.bytea,pg_catalog.text) is 'A batch and its jobs in one statement: [{"type": ..., "title"?, "params"?, "metadata"?, "credits"?, "timeout_seconds"?, "timeout_extends"?}, ...].';
+revoke EXECUTE on function jobcast.create_batch(text,text,jsonb,text,bytea,text,jsonb) from public;
+comment on function jobcast.create_batch(pg_catalog.text,pg_catalog.text,pg_catalog.jsonb,pg_catalog.text,pg_catalog.bytea,pg_catalog.text,pg_catalog.jsonb) is 'A batch and its jobs in one statement: [{"type": ..., "title"?, "params"?, "metadata"?, "credits"?, "timeout_seconds"?, "timeout_extends"?}, ...].';
 
-CREATE OR REPLACE FUNCTION jobcast.create_job(owner_id text, type text, title text DEFAULT NULL::text, params jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, batch_id uuid DEFAULT NULL::uuid, timeout_seconds integer DEFAULT NULL::integer, timeout_extends boolean DEFAULT false, credits integer DEFAULT 0, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION jobcast.create_job(owner_id text, type text, title text DEFAULT NULL::text, params jsonb DEFAULT NULL::jsonb, metadata jsonb DEFAULT NULL::jsonb, batch_id uuid DEFAULT NULL::uuid, timeout_seconds integer DEFAULT NULL::integer, timeout_extends boolean DEFAULT false, credits integer DEFAULT 0, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text, id uuid DEFAULT NULL::uuid)
  RETURNS jobcast.jobs
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -522,12 +578,13 @@ begin
   perform set_config('jobcast.source', coalesce(create_job.source, v_source, ''), true);
   insert into jobcast.jobs as j (
     owner_id, type, title, params, metadata, batch_id, timeout_seconds, timeout_extends, credits,
-    idempotency_key, request_hash
+    idempotency_key, request_hash, id
   )
   values (
     create_job.owner_id, create_job.type, create_job.title, create_job.params, create_job.metadata,
     create_job.batch_id, create_job.timeout_seconds, create_job.timeout_extends, create_job.credits,
-    create_job.idempotency_key, create_job.request_hash
+    create_job.idempotency_key, create_job.request_hash,
+    coalesce(create_job.id, jobcast.uuid_v7())
   )
   -- Of equal requests that come at once the others wait here for the first one's commit.
   on conflict on constraint jobs_idempotency_key do nothing
@@ -547,7 +604,39 @@ begin
   return v_job;
 end
 $function$;
-comment on function jobcast.create_job(pg_catalog.text,pg_catalog.text,pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb,pg_catalog.uuid,integer,boolean,integer,pg_catalog.text,pg_catalog.bytea,pg_catalog.text) is 'Creates a job and charges its credits. Said again with the same idempotency key, it gives back the first one.';
+comment on function jobcast.create_job(pg_catalog.text,pg_catalog.text,pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb,pg_catalog.uuid,integer,boolean,integer,pg_catalog.text,pg_catalog.bytea,pg_catalog.text,pg_catalog.uuid) is 'Creates a job and charges its credits. Said again with the same idempotency key, it gives back the first one.';
+
+CREATE OR REPLACE FUNCTION jobcast.delete_batch(id uuid, most integer DEFAULT 1000)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_job jobcast.jobs;
+  v_deleted bigint;
+begin
+  select j.* into v_job from jobcast.jobs j
+    where j.batch_id = delete_batch.id and not jobcast.is_final(j.status)
+    order by j.id limit 1;
+  if found then
+    raise exception 'job % of the batch is %: end it before you delete the batch', v_job.id, v_job.status
+      using errcode = 'JC001',
+        detail = jsonb_build_object('status', v_job.status, 'version', v_job.version)::text;
+  end if;
+  delete from jobcast.jobs j using (
+    select o.id from jobcast.jobs o
+    where o.batch_id = delete_batch.id order by o.id limit delete_batch.most for update
+  ) d where j.id = d.id;
+  get diagnostics v_deleted = row_count;
+  if v_deleted >= delete_batch.most then
+    return true;
+  end if;
+  delete from jobcast.batches b where b.id = delete_batch.id;
+  return false;
+end
+$function$;
+comment on function jobcast.delete_batch(pg_catalog.uuid,integer) is 'Deletes so many jobs of a batch that has ended, and with the last of them the batch; whether there are more.';
 
 CREATE OR REPLACE FUNCTION jobcast.effective_progress(status text, progress double precision)
  RETURNS numeric
@@ -717,6 +806,47 @@ $function$;
 revoke EXECUTE on function jobcast.grant_credits(text,bigint,text,text,bytea) from public;
 comment on function jobcast.grant_credits(pg_catalog.text,bigint,pg_catalog.text,pg_catalog.text,pg_catalog.bytea) is 'Tops an account up. Said again with the same idempotency key, it counts once and gives back the first entry.';
 
+CREATE OR REPLACE FUNCTION jobcast.insert_jobs(batch jobcast.batches, jobs jsonb, since timestamp with time zone, source text)
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_made uuid[];
+begin
+  perform set_config('jobcast.source', coalesce(insert_jobs.source, v_source, ''), true);
+  with made as (
+  insert into jobcast.jobs (
+    owner_id, batch_id, type, title, params, metadata, credits, timeout_seconds, timeout_extends, created_at
+  )
+  select
+    insert_jobs.batch.owner_id, insert_jobs.batch.id, n.type, n.title, n.params, n.metadata, coalesce(jobcast.whole(n.credits), 0),
+    jobcast.whole(coalesce(n.timeout_seconds, n."timeoutSeconds")),
+    coalesce(n.timeout_extends, n."timeoutExtends", false),
+    -- A microsecond apart, so that their order is the order of the call, whatever the clock does.
+    insert_jobs.since + n.position * interval '1 microsecond'
+  from rows from (
+    jsonb_to_recordset(insert_jobs.jobs) as (
+      type text, title text, params jsonb, metadata jsonb, credits numeric,
+      timeout_seconds numeric, timeout_extends boolean, "timeoutSeconds" numeric, "timeoutExtends" boolean
+    )
+  ) with ordinality n (
+    type, title, params, metadata, credits, timeout_seconds, timeout_extends, "timeoutSeconds", "timeoutExtends",
+    position
+  )
+  order by n.position
+  returning id, created_at
+  )
+  select array_agg(m.id order by m.created_at, m.id) into v_made from made m;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  return v_made;
+end
+$function$;
+revoke EXECUTE on function jobcast.insert_jobs(jobcast.batches,jsonb,timestamp with time zone,text) from public;
+comment on function jobcast.insert_jobs(jobcast.batches,pg_catalog.jsonb,timestamp with time zone,pg_catalog.text) is 'Jobs of a batch, created one microsecond after the other, from that moment on; their ids.';
+
 CREATE OR REPLACE FUNCTION jobcast.is_counts(counts jsonb)
  RETURNS boolean
  LANGUAGE sql
@@ -766,6 +896,15 @@ AS $function$
   -- Objects and arrays in 64 others: readers of JSON recurse, and some of them overflow.
   select jsonb_path_exists(value, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
 $function$;
+
+CREATE OR REPLACE FUNCTION jobcast.job_now(id uuid)
+ RETURNS SETOF jobcast.jobs
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select j.* from jobcast.jobs j where j.id = job_now.id
+$function$;
+comment on function jobcast.job_now(pg_catalog.uuid) is 'A job as the transaction that asks sees it by now.';
 
 CREATE OR REPLACE FUNCTION jobcast.json_bytes(value jsonb)
  RETURNS integer
@@ -1054,6 +1193,15 @@ begin
       );
     get diagnostics v_seen = row_count;
     removed := removed + v_seen;
+    delete from jobcast.requests r
+      where (r.subject_id, r.idempotency_key) in (
+        select o.subject_id, o.idempotency_key from jobcast.requests o
+        where o.made_at < v_before
+        order by o.made_at
+        limit prune.most
+      );
+    get diagnostics v_seen = row_count;
+    removed := removed + v_seen;
     v_seen := removed;
   elsif prune.kind = 'deletions' then
     delete from jobcast.deletions d
@@ -1092,7 +1240,36 @@ AS $function$
   )
 $function$;
 
-CREATE OR REPLACE FUNCTION jobcast.retry_job(id uuid, message text DEFAULT NULL::text, source text DEFAULT NULL::text)
+CREATE OR REPLACE FUNCTION jobcast.retry_batch(id uuid, message text DEFAULT NULL::text, source text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_locked uuid[];
+begin
+  if retry_batch.idempotency_key is not null
+    and jobcast.claim_request(retry_batch.id, retry_batch.idempotency_key, retry_batch.request_hash) is not null then
+    return 0;
+  end if;
+  perform set_config('jobcast.source', coalesce(retry_batch.source, v_source, ''), true);
+  v_locked := array(
+    select j.id from jobcast.jobs j
+    where j.batch_id = retry_batch.id and j.status in ('failed', 'timeout')
+    order by j.id for update
+  );
+  update jobcast.jobs j
+    set status = 'pending', attempt = j.attempt + 1, message = coalesce(retry_batch.message, j.message)
+    where j.id = any (v_locked);
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  return cardinality(v_locked);
+end
+$function$;
+comment on function jobcast.retry_batch(pg_catalog.uuid,pg_catalog.text,pg_catalog.text,pg_catalog.text,pg_catalog.bytea) is 'The next attempt of every job of a batch that failed or timed out; how many they were.';
+
+CREATE OR REPLACE FUNCTION jobcast.retry_job(id uuid, message text DEFAULT NULL::text, source text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea)
  RETURNS jobcast.jobs
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1103,20 +1280,32 @@ declare
   v_job jobcast.jobs;
   v_written boolean;
 begin
+  -- Of equal requests that come at once the others wait here for the first one's commit.
+  if retry_job.idempotency_key is not null
+    and jobcast.claim_request(retry_job.id, retry_job.idempotency_key, retry_job.request_hash) is not null then
+    select j.* into v_job from jobcast.jobs j where j.id = retry_job.id;
+    return v_job;
+  end if;
   perform set_config('jobcast.source', coalesce(retry_job.source, v_source, ''), true);
   update jobcast.jobs j
   set status = 'pending', attempt = j.attempt + 1, message = coalesce(retry_job.message, j.message)
-  where j.id = retry_job.id
+  where j.id = retry_job.id and j.attempt = coalesce(retry_job.attempt, j.attempt)
   returning j.* into v_job;
   v_written := found;
   perform set_config('jobcast.source', coalesce(v_source, ''), true);
-  if not v_written then
+  if v_written then
+    return v_job;
+  end if;
+  select j.* into v_job from jobcast.jobs j where j.id = retry_job.id;
+  if not found then
     raise exception 'no job %', retry_job.id using errcode = 'JC002';
   end if;
-  return v_job;
+  raise exception 'job % is in attempt %, not %', retry_job.id, v_job.attempt, retry_job.attempt
+    using errcode = 'JC003',
+      detail = jsonb_build_object('attempt', v_job.attempt, 'status', v_job.status)::text;
 end
 $function$;
-comment on function jobcast.retry_job(pg_catalog.uuid,pg_catalog.text,pg_catalog.text) is 'A failed, cancelled or timed out job becomes pending again, as its next attempt.';
+comment on function jobcast.retry_job(pg_catalog.uuid,pg_catalog.text,pg_catalog.text,integer,pg_catalog.text,pg_catalog.bytea) is 'The next attempt of a job that failed, was cancelled or timed out: of this attempt only, and once with the same key.';
 
 CREATE OR REPLACE FUNCTION jobcast.settle_batch_changes(batch_id uuid)
  RETURNS void
@@ -1143,11 +1332,17 @@ begin
     progress_sum = b.progress_sum + v_change.progress_sum,
     version = b.version + 1,
     updated_at = v_now,
+    -- What was between two changes counts where a job was at it.
+    ran_seconds = b.ran_seconds + case
+      when b.started > b.completed + b.failed then greatest(0, extract(epoch from v_now - b.updated_at))
+      else 0 end,
     started_at = coalesce(b.started_at, case when b.started + v_change.started > 0 then v_now end)
   where b.id = settle_batch_changes.batch_id
   returning b.* into v_batch;
   update jobcast.batches b set
-    estimated_seconds_remaining = jobcast.estimate(v_batch.status, v_batch.progress, v_batch.started_at, v_now),
+    estimated_seconds_remaining = jobcast.estimate(
+      v_batch.status, v_batch.progress, v_now - make_interval(secs => v_batch.ran_seconds), v_now
+    ),
     finished_at = case when jobcast.is_final(v_batch.status) then coalesce(v_batch.finished_at, v_now) end
   where b.id = settle_batch_changes.batch_id;
 end
@@ -1164,6 +1359,21 @@ AS $function$
   select coalesce(nullif(left(current_setting('jobcast.source', true), 255), ''), 'sql')
 $function$;
 comment on function jobcast.source() is 'Who writes: the setting jobcast.source of this transaction (api, callback, sweeper, ...), else sql.';
+
+CREATE OR REPLACE FUNCTION jobcast.spelled(status text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case status
+    when 'canceled' then 'cancelled'
+    when 'timed_out' then 'timeout'
+    when 'in_progress' then 'processing'
+    else status
+  end
+$function$;
+comment on function jobcast.spelled(pg_catalog.text) is 'A status as it is called here, by the names of other systems too.';
 
 CREATE OR REPLACE FUNCTION jobcast.start_job(id uuid, stage text DEFAULT NULL::text, message text DEFAULT NULL::text, attempt integer DEFAULT NULL::integer)
  RETURNS jobcast.jobs
@@ -1581,6 +1791,7 @@ begin
   if tg_relid <> 'jobcast.jobs'::regclass then
     raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
   end if;
+  new.status := jobcast.spelled(new.status);
   new.version := 1;
   new.attempt := 1;
   new.updated_at := new.created_at;
@@ -1614,6 +1825,22 @@ end
 $function$;
 revoke EXECUTE on function jobcast.tg_jobs__on_insert() from public;
 
+CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_relabel()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if new.version = old.version
+    and (new.title, new.metadata) is distinct from (old.title, old.metadata) then
+    new.version := old.version + 1;
+    new.updated_at := clock_timestamp();
+  end if;
+  return new;
+end
+$function$;
+comment on function jobcast.tg_jobs__on_relabel() is 'Makes a version of a new title or metadata, of a job that has ended too. Whoever names neither does not pay for it.';
+
 CREATE OR REPLACE FUNCTION jobcast.tg_jobs__on_update()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -1624,6 +1851,7 @@ declare
   v_retry constant boolean := new.attempt is distinct from old.attempt;
   v_same jobcast.jobs;
 begin
+  new.status := jobcast.spelled(new.status);
   if (new.id, new.owner_id, new.batch_id, new.credits)
     is distinct from (old.id, old.owner_id, old.batch_id, old.credits) then
     raise exception 'id, owner, batch and credits of job % never change', old.id using errcode = 'JC005';
@@ -1813,16 +2041,30 @@ AS $function$
 declare
   v_source constant text := current_setting('jobcast.source', true);
   v_job jobcast.jobs;
+  v_version constant numeric := update_job.patch ->> 'version';
   v_written boolean;
 begin
   perform set_config('jobcast.source', coalesce(update_job.source, v_source, ''), true);
-  update jobcast.jobs j
-  set (status, progress, stage, message, counts, result, error) = (
-    select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
-    from jsonb_populate_record(j, update_job.patch - 'attempt') n
-  )
-  where j.id = update_job.id and j.attempt = coalesce(update_job.attempt, j.attempt)
-  returning j.* into v_job;
+  if update_job.patch ?| array['title', 'metadata'] then
+    update jobcast.jobs j
+    set (status, progress, stage, message, counts, result, error, title, metadata) = (
+      select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error, n.title, n.metadata
+      from jsonb_populate_record(j, update_job.patch - 'attempt') n
+    )
+    where j.id = update_job.id and j.attempt = coalesce(update_job.attempt, j.attempt)
+      and (v_version is null or j.version = v_version)
+    returning j.* into v_job;
+  else
+    -- Without these two nothing has to look at what may be large in them.
+    update jobcast.jobs j
+    set (status, progress, stage, message, counts, result, error) = (
+      select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
+      from jsonb_populate_record(j, update_job.patch - 'attempt') n
+    )
+    where j.id = update_job.id and j.attempt = coalesce(update_job.attempt, j.attempt)
+      and (v_version is null or j.version = v_version)
+    returning j.* into v_job;
+  end if;
   v_written := found;
   perform set_config('jobcast.source', coalesce(v_source, ''), true);
   if v_written then
@@ -1837,7 +2079,13 @@ begin
     raise exception 'job % is in attempt %, not %', update_job.id, v_job.attempt, update_job.attempt
       using errcode = 'JC003',
         detail = jsonb_build_object('attempt', v_job.attempt, 'status', v_job.status)::text;
-  elsif jobcast.is_final(v_job.status) and update_job.patch ->> 'status' is distinct from v_job.status then
+  elsif v_job.version <> v_version then
+    raise exception 'job % is at version %, not %', update_job.id, v_job.version, v_version
+      using errcode = 'JC008',
+        detail = jsonb_build_object('status', v_job.status, 'version', v_job.version)::text;
+  elsif jobcast.is_final(v_job.status)
+    and update_job.patch - array['attempt', 'version', 'title', 'metadata'] <> '{}'
+    and jobcast.spelled(update_job.patch ->> 'status') is distinct from v_job.status then
     -- A worker that still reports should learn that the job was ended elsewhere.
     raise exception 'job % is %: it takes no more reports', update_job.id, v_job.status
       using errcode = 'JC001',
@@ -1874,7 +2122,7 @@ begin
         select j.id from jobcast.jobs j
         where j.id = any (v_locked) and j.credits > 0 and not jobcast.is_final(j.status) and j.id in (
           select (p ->> 'id')::uuid from jsonb_array_elements(update_jobs.patches) p
-          where p ->> 'status' in ('failed', 'cancelled', 'timeout')
+          where jobcast.spelled(p ->> 'status') in ('failed', 'cancelled', 'timeout')
         )
       );
       if cardinality(v_refunded) > 0 then
@@ -1918,12 +2166,14 @@ begin
           -- Without skip_locked it was made while we waited for the others.
           when not p.is_locked then case when update_jobs.skip_locked then 'JC007' else 'JC002' end
           when (p.patch ->> 'attempt')::numeric <> j.attempt then 'JC003'
+          when (p.patch ->> 'version')::numeric <> j.version then 'JC008'
           -- What the constraint would say, of this one alone.
-          when p.patch ? 'status' and coalesce(p.patch ->> 'status', '') not in (
+          when p.patch ? 'status' and coalesce(jobcast.spelled(p.patch ->> 'status'), '') not in (
             'pending', 'queued', 'processing', 'completed', 'failed', 'cancelled', 'timeout'
           ) then '23514'
-          when jobcast.is_final(j.status) and p.patch ->> 'status' is distinct from j.status then 'JC001'
-          when jobcast.status_rank(p.patch ->> 'status') < jobcast.status_rank(j.status) then 'JC001'
+          when jobcast.is_final(j.status)
+            and jobcast.spelled(p.patch ->> 'status') is distinct from j.status then 'JC001'
+          when jobcast.status_rank(jobcast.spelled(p.patch ->> 'status')) < jobcast.status_rank(j.status) then 'JC001'
         end as problem
       from unnest(v_round.items, v_round.ids, v_round.patches, v_round.are_locked)
         p (item, id, patch, is_locked)

@@ -21,6 +21,7 @@ const SQLSTATES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ["JC003", ["attempt_mismatch", "Another attempt of the job is running."]],
   ["JC004", ["insufficient_credits", "The owner has too few credits."]],
   ["JC005", ["invalid_request", "This never changes."]],
+  ["JC008", ["version_mismatch", "The job has another version by now."]],
   ["JC006", ["idempotency_key_reused", "The Idempotency-Key was used for another request."]],
   ["JC007", LOCKED],
   ["22", ["invalid_request", "A value is malformed or out of its range."]],
@@ -128,6 +129,9 @@ function isOfServer(error: Error): error is ServerError {
 function fromServer(error: ServerError): JobcastError {
   if (error.code === "55P03" && INSERTING.test(error.where ?? "")) {
     return new JobcastError(...KEY_IN_USE, { cause: error });
+  }
+  if (error.constraint === "jobs_pkey") {
+    return new JobcastError("job_exists", "There is a job with this id.", { cause: error });
   }
   const field = CONSTRAINTS.get(error.constraint ?? "");
   const options = { cause: error, ...(field && { fields: [field] }) };

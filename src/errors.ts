@@ -11,6 +11,8 @@ export const ERROR_CODES = [
   "not_acceptable",
   "job_conflict",
   "attempt_mismatch",
+  "version_mismatch",
+  "job_exists",
   "idempotency_key_in_use",
   "locked",
   "request_timeout",

@@ -35,6 +35,8 @@ export type StreamTokenGrant = {
   readonly ownerId: string;
   /** The jobs that it may watch, whoever owns them. Default: all of the owner's */
   readonly jobs?: readonly string[];
+  /** The batch that it may watch instead, whoever owns it, with its jobs. */
+  readonly batchId?: string;
   /** How long it is good for. Default: 300 */
   readonly ttlSeconds?: number;
 };
@@ -218,10 +220,10 @@ export function createJobcast({
       registry.stop();
       await endParts();
     },
-    async streamToken({ ownerId, jobs, ttlSeconds }) {
-      const scope = jobs && ("jobs:read" as const);
-      return (await mintStreamToken({ ownerId, jobs, scope, ttlSeconds, isForOneViewer: true }))
-        .token;
+    async streamToken(grant) {
+      const isLimited = grant.jobs !== undefined || grant.batchId !== undefined;
+      const scope = isLimited ? ("jobs:read" as const) : undefined;
+      return (await mintStreamToken({ ...grant, scope, isForOneViewer: true })).token;
     },
     callbackUrl: (job) => callbackLink(job, options.publicUrl ?? ""),
     statistics: () => registry.statistics(),

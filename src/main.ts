@@ -133,7 +133,7 @@ async function welcome(
     "",
     "A token for 24 hours, a job, its stream and an update, to be pasted:",
     `  TOKEN='${token}'`,
-    `  JOB=$(${curl} ${json} -d '{"type":"hello"}' ${url}/v1/jobs | sed 's/.*"jobId":"\\([^"]*\\)".*/\\1/')`,
+    `  JOB=$(${curl} ${json} -d '{"type":"hello"}' ${url}/v1/jobs | sed 's/^{"id":"\\([^"]*\\)".*/\\1/')`,
     `  ${curl} -N "${url}/v1/jobs/$JOB/events" &`,
     `  sleep 1; ${curl} ${json} -X PATCH -d '{"status":"completed"}' "${url}/v1/jobs/$JOB"`,
   );

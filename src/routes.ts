@@ -69,6 +69,7 @@ export function createRoutes(parts: RoutesParts): Routes {
     batches: createBatchStore(lanes),
     credits: createCreditStore(lanes),
     findOwners: createOwnerReader(lanes.reads),
+    epoch: parts.epoch,
     events: {
       hub: parts.hub,
       registry,

@@ -20,8 +20,15 @@ export type Change = EventText & {
   readonly kind: "status" | "deleted";
   readonly ownerId: string;
   readonly batchId: string | null;
+  /** Of the job; empty when it was deleted. */
+  readonly type: string;
   readonly xid: number;
 };
+
+/** The JSON of a change with its owner, for who is told of more than one. */
+export function withOwner({ json, ownerId }: Pick<Change, "json" | "ownerId">): string {
+  return `${json.slice(0, -1)},"ownerId":${JSON.stringify(ownerId)}}`;
+}
 
 /** The same as the feed tells it. Without JSON it is large: whoever wants it reads it by himself. */
 export type News = Omit<Change, "json"> & { readonly json: string | undefined };

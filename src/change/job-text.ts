@@ -7,6 +7,7 @@ import type { Status } from "../protocol/status.ts";
 export type JobText = {
   readonly id: string;
   readonly ownerId: string;
+  readonly batchId: string | null;
   readonly attempt: number;
   readonly version: number;
   readonly status: Status;

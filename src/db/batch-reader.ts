@@ -1,12 +1,12 @@
+import type { BatchText } from "../change/batch-text.ts";
 import { formatEventId } from "../change/event-id.ts";
-import type { Batch } from "../protocol/batch.ts";
-import { type BatchRow, batchColumns, toBatch } from "./batch-row.ts";
+import { type BatchRow, batchColumns, toBatchText } from "./batch-row.ts";
 import { gather } from "./gather.ts";
 import type { Query } from "./query.ts";
 import { tagOf } from "./versions.ts";
 
 /** A batch as it stands, and the id of the event that says so. */
-export type BatchState = { readonly batch: Batch; readonly id: string };
+export type BatchState = { readonly batch: BatchText; readonly id: string };
 
 /** Batches of one query. */
 const MAX_READS = 500;
@@ -23,7 +23,10 @@ export function createBatchReader(query: Query) {
       [ids],
     );
     const states = new Map(
-      rows.map((row) => [row.id, { batch: toBatch(row), id: formatEventId(row.version, row.tag) }]),
+      rows.map((row) => [
+        row.id,
+        { batch: toBatchText(row), id: formatEventId(row.version, row.tag) },
+      ]),
     );
     return ids.map((id) => states.get(id));
   }

@@ -1,8 +1,11 @@
+import type { BatchText } from "../change/batch-text.ts";
 import type { Batch } from "../protocol/batch.ts";
+import { omission } from "./changes.ts";
 import { toIso, toIsoOrNull } from "./moment.ts";
+import { isJsonWithin, isSmallJson } from "./value-size.ts";
 
-/** A title of up to this many bytes is told with every change and in every list. */
-const SHORT_TITLE_BYTES = 8 * 1_024;
+/** What of a title and of metadata is told with every change and in every list. */
+const SHORT_BYTES = 8 * 1_024;
 
 const COLUMNS = [
   "id",
@@ -10,7 +13,6 @@ const COLUMNS = [
   "total",
   "completed",
   "failed",
-  "progress",
   "status",
   "estimated_seconds_remaining",
   "version",
@@ -18,16 +20,26 @@ const COLUMNS = [
   "finished_at",
 ] as const;
 
+/** It is 100 when the last job has ended, and not when it is nearly so. */
+const PROGRESS = `case
+  when b.total = 0 then 0
+  when b.completed + b.failed >= b.total then 100
+  else least(99.99, round(b.progress_sum / b.total, 2)) end::float8`;
+
 /**
  * The columns of batches `b`.
- * @param titleBytes a longer title is left out, and named in `omitted`
+ * @param bytes a longer title, and larger metadata, is left out and named in `omitted`
  * @param prefix before each name, where there are others beside them
  */
-export function batchColumns(titleBytes = SHORT_TITLE_BYTES, prefix = ""): string {
+export function batchColumns(bytes = SHORT_BYTES, prefix = ""): string {
+  const fits = bytes === SHORT_BYTES ? isSmallJson : isJsonWithin;
   return [
     ...COLUMNS.map((name) => `b.${name} as ${prefix}${name}`),
-    `case when octet_length(b.title) <= ${titleBytes} then b.title end as ${prefix}title`,
-    `octet_length(b.title) > ${titleBytes} as ${prefix}is_title_omitted`,
+    `${PROGRESS} as ${prefix}progress`,
+    `case when octet_length(b.title) <= ${bytes} then b.title end as ${prefix}title`,
+    `b.title is not null as ${prefix}has_title`,
+    `case when ${fits("b.metadata", bytes)} then b.metadata end as ${prefix}metadata`,
+    `b.metadata is not null as ${prefix}has_metadata`,
   ].join(", ");
 }
 
@@ -44,23 +56,30 @@ export type BatchRow = {
   readonly version: number;
   readonly created_at: string;
   readonly finished_at: string | null;
-  readonly is_title_omitted: boolean | null;
+  readonly metadata: string | null;
+  readonly has_title: boolean;
+  readonly has_metadata: boolean;
 };
 
-export function toBatch(row: BatchRow): Batch {
-  return {
-    id: row.id,
-    ownerId: row.owner_id,
+export function toBatchText(row: BatchRow): BatchText {
+  const { id, owner_id: ownerId, version, status } = row;
+  const omitted = (["title", "metadata"] as const).filter(
+    (name) => row[name] === null && row[`has_${name}`],
+  );
+  const plain = JSON.stringify({
+    id,
+    ownerId,
     title: row.title,
     total: row.total,
     completed: row.completed,
     failed: row.failed,
     progress: row.progress,
-    status: row.status,
+    status,
     estimatedSecondsRemaining: row.estimated_seconds_remaining,
-    version: row.version,
+    version,
     createdAt: toIso(row.created_at),
     finishedAt: toIsoOrNull(row.finished_at),
-    ...(row.is_title_omitted && { omitted: ["title"] }),
-  };
+  } satisfies Omit<Batch, "metadata">);
+  const json = `${plain.slice(0, -1)},"metadata":${row.metadata}${omission(omitted)}}`;
+  return { id, ownerId, version, status, json };
 }

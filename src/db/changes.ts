@@ -3,7 +3,7 @@ import { formatEventId } from "../change/event-id.ts";
 import { deletedJson } from "../protocol/event.ts";
 import type { Status } from "../protocol/status.ts";
 import { toIso } from "./moment.ts";
-import { areStoredPlain, storedBytes } from "./value-size.ts";
+import { areStoredPlain, isSmallJson, storedBytes } from "./value-size.ts";
 import { FROM_HISTORY, tagOf } from "./versions.ts";
 import { beganAfter, notVisibleIn, wasOpenIn } from "./visibility.ts";
 
@@ -41,6 +41,14 @@ export function countsOf(column: string): string {
   return `case when not ${areTooLong(column)} then ${column} end`;
 }
 
+/** Up to this many bytes the title and the metadata of a job are told with each of its versions. */
+const OF_JOB_BYTES = 1_024;
+const TITLE = `case when pg_catalog.octet_length(j.title) <= ${OF_JOB_BYTES} then j.title end`;
+const METADATA = `case when ${isSmallJson("j.metadata", OF_JOB_BYTES)} then j.metadata end`;
+
+/** What is needed of a job for its changes. */
+const JOB_COLUMNS = "owner_id, batch_id, type, title, metadata";
+
 /**
  * The columns of a change, from `status_history h` and its `jobs j`.
  * @param isCareful leaves every value for later: one of them could not be read with the others
@@ -56,13 +64,17 @@ export function changeColumns(isCareful = false): string {
     ${countsOf("h.counts")} as counts, ${areTooLong("h.counts")} as are_counts_omitted,
     h.estimated_seconds_remaining, h.source, h.xid, h.occurred_at,
     ${tagOf("h.occurred_at")} as tag, j.owner_id, j.batch_id,
+    j.type, j.title is not null as has_title, j.metadata is not null as has_metadata,
+    ${isCareful ? "null::text" : TITLE} as title, ${isCareful ? "null::jsonb" : METADATA} as metadata,
     ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}, 'status' as kind`;
 }
 
 /** The same columns of `jobcast.deletions d`. */
 export const DELETION_COLUMNS = `d.job_id, d.version, 0 as attempt, d.status, 0::float8 as progress,
   null::jsonb as counts, false as are_counts_omitted, null::integer as estimated_seconds_remaining, '' as source, d.xid,
-  d.occurred_at, ${tagOf("d.occurred_at")} as tag, d.owner_id, d.batch_id, 0 as bytes, true as is_counted,
+  d.occurred_at, ${tagOf("d.occurred_at")} as tag, d.owner_id, d.batch_id,
+  '' as type, false as has_title, false as has_metadata, null::text as title, null::jsonb as metadata,
+  0 as bytes, true as is_counted,
   ${VALUES.map((name) => `null::${name === "result" || name === "error" ? "jsonb" : "text"} as ${name}`)},
   'deleted' as kind`;
 
@@ -83,7 +95,7 @@ export function newChanges(parameter: string, isCareful: boolean): string {
     )
     select ${changeColumns(isCareful)}
     from fresh h
-    cross join lateral (select owner_id, batch_id from jobcast.jobs where id = h.job_id offset 0) j
+    cross join lateral (select ${JOB_COLUMNS} from jobcast.jobs where id = h.job_id offset 0) j
     union all
     select ${DELETION_COLUMNS} from jobcast.deletions d where ${notVisibleIn(parameter, "d")}
     order by job_id, version`;
@@ -110,6 +122,12 @@ export type ChangeRow = {
   readonly tag: string;
   readonly owner_id: string;
   readonly batch_id: string | null;
+  readonly type: string;
+  /** These two are null, too, where they are left out. */
+  readonly title: string | null;
+  readonly metadata: string | null;
+  readonly has_title: boolean;
+  readonly has_metadata: boolean;
   /** Of its values as text; a lower bound unless they are counted, or here. */
   readonly bytes: number;
   readonly is_counted: boolean;
@@ -132,8 +150,14 @@ export function isWhole({ bytes }: ChangeRow): boolean {
 /** @param row with its values */
 export function toChange(row: ChangeRow): Change {
   if (row.kind === "deleted") return { ...toNews(row), json: deletedJson(row.job_id, row.version) };
-  const omitted = [...(row.are_counts_omitted ? ["counts"] : []), ...(row.omitted ?? [])];
-  return { ...toNews(row), json: `{${eventMembers(row)}${omission(omitted)}}` };
+  const omitted = [
+    ...(row.are_counts_omitted ? ["counts"] : []),
+    ...(row.omitted ?? []),
+    ...(row.has_title && row.title === null ? ["title"] : []),
+    ...(row.has_metadata && row.metadata === null ? ["metadata"] : []),
+  ];
+  const json = `{"jobId":"${row.job_id}",${versionMembers(row)}${omission(omitted)}}`;
+  return { ...toNews(row), json };
 }
 
 /** What is known of a change without its values. */
@@ -146,27 +170,39 @@ export function toNews(row: ChangeRow): News {
     status: row.status,
     ownerId: row.owner_id,
     batchId: row.batch_id,
+    type: row.type,
     xid: row.xid,
     json: undefined,
   };
 }
 
+type VersionRow = Omit<
+  ChangeRow,
+  | "job_id"
+  | "owner_id"
+  | "kind"
+  | "xid"
+  | "tag"
+  | "bytes"
+  | "is_counted"
+  | "are_counts_omitted"
+  | "has_title"
+  | "has_metadata"
+  | "omitted"
+>;
+
 /** What an event and a job have in common, as the members of a JSON object. */
-export function eventMembers(
-  row: Omit<
-    ChangeRow,
-    "xid" | "tag" | "kind" | "owner_id" | "bytes" | "is_counted" | "are_counts_omitted"
-  >,
-): string {
-  const { job_id, version, attempt, counts, result, error, batch_id } = row;
+export function versionMembers(row: VersionRow): string {
+  const { version, attempt, counts, result, error, batch_id } = row;
   return (
-    `"jobId":"${job_id}","version":${version},"attempt":${attempt}` +
+    `"version":${version},"attempt":${attempt}` +
     `,"status":${quote(row.status)},"progress":${percent(row.progress)}` +
     `,"stage":${quote(row.stage)},"message":${quote(row.message)}` +
     `,"counts":${counts},"result":${result},"error":${error}` +
     `,"batchId":${batch_id === null ? null : `"${batch_id}"`}` +
     `,"estimatedSecondsRemaining":${row.estimated_seconds_remaining}` +
-    `,"source":${quote(row.source)},"occurredAt":"${toIso(row.occurred_at)}"`
+    `,"source":${quote(row.source)},"occurredAt":"${toIso(row.occurred_at)}"` +
+    `,"type":${quote(row.type)},"title":${quote(row.title)},"metadata":${row.metadata}`
   );
 }
 

@@ -1,7 +1,9 @@
 import type { JobText } from "../change/job-text.ts";
+import type { Snapshot } from "../change/snapshot.ts";
 import type { Status } from "../protocol/status.ts";
 import { type JobRow, jobColumns, LISTED_BYTES, PRESENT_CHANGE, toJobText } from "./job-row.ts";
 import { type Query, theOne } from "./query.ts";
+import { type SeenRow, seenBy, withSnapshot } from "./visibility.ts";
 
 /** A job's place in the list. The moment is PostgreSQL's text: a Date would lose its microseconds. */
 export type JobPosition = { readonly createdAt: string; readonly id: string };
@@ -10,7 +12,7 @@ export type JobPosition = { readonly createdAt: string; readonly id: string };
 export type JobFilter = {
   readonly ownerId?: string | undefined;
   readonly statuses?: readonly Status[] | undefined;
-  readonly type?: string | undefined;
+  readonly types?: readonly string[] | undefined;
   readonly batchId?: string | undefined;
   readonly from?: string | undefined;
   readonly to?: string | undefined;
@@ -30,11 +32,14 @@ export type JobListing = {
   readonly total?: number;
   /** The position of the last job when there are more after it. */
   readonly next: JobPosition | undefined;
+  /** What the list has seen: from here a stream goes on. */
+  readonly snapshot: Snapshot;
 };
 
-const CONDITIONS: Readonly<Record<Exclude<keyof JobFilter, "statuses">, string>> = {
+type Row = SeenRow & { position: string } & (JobRow | { id: null });
+
+const CONDITIONS: Readonly<Record<Exclude<keyof JobFilter, "statuses" | "types">, string>> = {
   ownerId: "j.owner_id = ?",
-  type: "j.type = ?",
   batchId: "j.batch_id = ?::uuid",
   from: "j.created_at >= ?::timestamptz",
   to: "j.created_at < ?::timestamptz",
@@ -54,22 +59,26 @@ export async function listJobs(
     conditions.push(`(j.created_at, j.id) < ${position}`);
   }
   const [rows, total] = await Promise.all([
-    query<JobRow & { position: string }>(
-      `select ${jobColumns(LISTED_BYTES, omit)}, j.created_at::text as position
-       from jobcast.jobs j ${PRESENT_CHANGE}
-       ${where(conditions)}
-       order by j.created_at desc, j.id desc
-       limit ${limit + 1} offset ${offset ?? 0}`,
+    query<Row>(
+      withSnapshot(
+        `select ${jobColumns(LISTED_BYTES, omit)}, j.created_at::text as position
+         from jobcast.jobs j ${PRESENT_CHANGE}
+         ${where(conditions)}
+         order by j.created_at desc, j.id desc
+         limit ${limit + 1} offset ${offset ?? 0}`,
+      ),
       values,
     ),
     offset === undefined ? undefined : countJobs(query, filter),
   ]);
-  const shown = rows.slice(0, limit);
-  const last = rows.length > shown.length ? shown.at(-1) : undefined;
+  const found = rows.flatMap((row) => (row.id === null ? [] : [row]));
+  const shown = found.slice(0, limit);
+  const last = found.length > shown.length ? shown.at(-1) : undefined;
   return {
     jobs: shown.map(toJobText),
     ...(total !== undefined && { total }),
     next: last && { createdAt: last.position, id: last.id },
+    snapshot: seenBy(rows),
   };
 }
 
@@ -82,16 +91,20 @@ async function countJobs(query: Query, filter: JobFilter): Promise<number> {
   return theOne(rows).total;
 }
 
-function matching({ statuses, ...filter }: JobFilter): { conditions: string[]; values: unknown[] } {
+function matching({ statuses, types, ...filter }: JobFilter): {
+  conditions: string[];
+  values: unknown[];
+} {
   const names = Object.keys(CONDITIONS) as (keyof typeof CONDITIONS)[];
   const given = names.filter((name) => filter[name] !== undefined);
   const conditions = given.map((name, index) => CONDITIONS[name].replace("?", `$${index + 1}`));
   const values: unknown[] = given.map((name) => filter[name]);
-  if (statuses) {
+  for (const [column, names] of Object.entries({ status: statuses, type: types })) {
+    if (!names) continue;
     // An index gives the rows of one status in their order, and of several it does not.
-    values.push(statuses.length === 1 ? statuses[0] : statuses);
-    const among = statuses.length === 1 ? "= ?" : "= any (?::text[])";
-    conditions.push(`j.status ${among.replace("?", `$${values.length}`)}`);
+    values.push(names.length === 1 ? names[0] : names);
+    const among = names.length === 1 ? "= ?" : "= any (?::text[])";
+    conditions.push(`j.${column} ${among.replace("?", `$${values.length}`)}`);
   }
   return { conditions, values };
 }

@@ -16,6 +16,7 @@ import { tagOf, versionOf } from "./versions.ts";
 /** A job as it stands, and its events above the one that was asked for. */
 export type JobReplay = {
   readonly ownerId: string;
+  readonly batchId: string | null;
   readonly version: number;
   readonly status: Status;
   /** Of the row that has the version above which was read; null when there is none. */
@@ -44,7 +45,7 @@ const TAG_AFTER = `coalesce(
 
 function readJobs(isCareful: boolean): string {
   return firstRows(
-    `select r.read, j.owner_id as job_owner_id, j.version as job_version, j.status as job_status,
+    `select r.read, j.owner_id as job_owner_id, j.batch_id as job_batch_id, j.version as job_version, j.status as job_status,
        ${TAG_AFTER} as tag_after, c.*
      from unnest($1::int[], $2::uuid[], $3::bigint[]) as r (read, job_id, after)
      join jobcast.jobs j on j.id = r.job_id
@@ -73,6 +74,7 @@ type Row = MaybeChangeRow<
   Paged & {
     read: number;
     job_owner_id: string;
+    job_batch_id: string | null;
     job_version: number;
     job_status: Status;
     tag_after: string | null;
@@ -153,6 +155,7 @@ function toReplay(rows: readonly Row[], whole: readonly ChangeRow[]): JobReplay 
   return (
     first && {
       ownerId: first.job_owner_id,
+      batchId: first.job_batch_id,
       version: first.job_version,
       status: first.job_status,
       tagAfter: first.tag_after,

@@ -1,6 +1,6 @@
 import type { JobText } from "../change/job-text.ts";
 import { isFinal, type Status } from "../protocol/status.ts";
-import { countsOf, eventMembers, omission, quote } from "./changes.ts";
+import { countsOf, omission, quote, versionMembers } from "./changes.ts";
 import { momentText, toIso, toIsoOrNull } from "./moment.ts";
 import { isJsonWithin, isSmallJson } from "./value-size.ts";
 
@@ -91,20 +91,20 @@ export const NEWEST_CHANGE = `
   ) n`;
 
 export function toJobText(row: JobRow): JobText {
-  const { id, owner_id: ownerId, status } = row;
+  const { id, owner_id: ownerId, batch_id: batchId, status } = row;
   const [attempt, version] = [Number(row.attempt), Number(row.version)];
   const omitted = (["counts", ...TEXTS, ...VALUES] as const).filter(
     (name) => row[name] === null && row[`has_${name}`] === "true",
   );
-  const json = `{${ofVersion(row)},${ofJob(row)}${omission(omitted)}}`;
-  return { id, ownerId, attempt, version, status, json };
+  const owner = `"id":"${id}","ownerId":${quote(ownerId)}`;
+  const json = `{${owner},${ofVersion(row)},${ofJob(row)}${omission(omitted)}}`;
+  return { id, ownerId, batchId, attempt, version, status, json };
 }
 
 function ofVersion(row: JobRow): string {
   const { estimated_seconds_remaining: estimate } = row;
-  return eventMembers({
+  return versionMembers({
     ...row,
-    job_id: row.id,
     attempt: Number(row.attempt),
     version: Number(row.version),
     progress: Buffer.from(row.progress, "hex").readDoubleBE(),
@@ -115,9 +115,7 @@ function ofVersion(row: JobRow): string {
 
 function ofJob(row: JobRow): string {
   return (
-    `"id":"${row.id}","ownerId":${quote(row.owner_id)},"type":${quote(row.type)}` +
-    `,"title":${quote(row.title)},"params":${row.params},"metadata":${row.metadata}` +
-    `,"credits":${creditsOf(row)}` +
+    `"params":${row.params},"credits":${creditsOf(row)}` +
     `,"createdAt":"${toIso(row.created_at)}","updatedAt":"${toIso(row.updated_at)}"` +
     `,"startedAt":${quote(toIsoOrNull(row.started_at))}` +
     `,"finishedAt":${quote(toIsoOrNull(row.finished_at))}` +

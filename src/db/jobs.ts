@@ -1,7 +1,7 @@
 import type { EventText } from "../change/change.ts";
 import type { JobText } from "../change/job-text.ts";
 import type { Once } from "../once.ts";
-import type { CreateJob } from "../protocol/job.ts";
+import type { CreateJob, RetryJob } from "../protocol/job.ts";
 import { readFirstGroup, withCare } from "./change-values.ts";
 import { type ChangeRow, changeColumns, toChange } from "./changes.ts";
 import { type JobFilter, type JobListing, type JobPage, listJobs } from "./job-list.ts";
@@ -20,7 +20,7 @@ import { type Query, theOne } from "./query.ts";
 const SOURCE = "api";
 
 /** A request for a job, of which `body` has params and metadata: a JSON object as text. */
-export type NewJob = Omit<CreateJob, "params" | "metadata" | "ownerId"> & {
+export type NewJob = Omit<CreateJob, "params" | "metadata" | "ownerId" | "streamToken"> & {
   readonly ownerId: string;
   readonly body: string;
   readonly once?: Once | undefined;
@@ -28,6 +28,9 @@ export type NewJob = Omit<CreateJob, "params" | "metadata" | "ownerId"> & {
 
 /** `patch` is an update as a JSON object as text. It is refused unless that attempt runs. */
 export type JobPatch = { readonly patch: string; readonly attempt?: number | undefined };
+
+/** Only of that attempt, and once with a key. */
+export type Retry = RetryJob & { readonly once?: Once | undefined };
 
 /** `by` is who asks: he shares the connections with others. */
 export type JobStore = {
@@ -48,7 +51,9 @@ export type JobStore = {
     by: string,
   ): Promise<ReadonlyMap<number, UpdateOutcome>>;
   cancel(id: string, message: string | undefined, by: string): Promise<JobText>;
-  retry(id: string, message: string | undefined, by: string): Promise<JobText>;
+  retry(id: string, retry: Retry, by: string): Promise<JobText>;
+  /** What has ended; nothing happens where there is no such job. */
+  delete(id: string, by: string): Promise<void>;
 };
 
 export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes">): JobStore {
@@ -65,7 +70,8 @@ export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes"
     updateMany: (body, positions, by) =>
       updateJobs(writes.for({ owner: by }), body, positions, SOURCE),
     cancel: (id, message, by) => cancelJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
-    retry: (id, message, by) => retryJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
+    retry: (id, retry, by) => retryJob(writes.for({ owner: by, job: id }), id, retry, SOURCE),
+    delete: (id, by) => deleteJob(writes.for({ owner: by, job: id }), id),
   };
 }
 
@@ -77,7 +83,7 @@ const CREATE = `
     owner_id => $1, type => $2, title => $3,
     params => nullif($4::jsonb -> 'params', 'null'), metadata => nullif($4::jsonb -> 'metadata', 'null'),
     batch_id => $5, timeout_seconds => $6, timeout_extends => $7, credits => $8,
-    idempotency_key => $9, request_hash => $10, source => $11
+    idempotency_key => $9, request_hash => $10, source => $11, id => $12
   ) j ${NEWEST_CHANGE}`;
 
 export async function createJob(query: Query, job: NewJob, source: string): Promise<JobText> {
@@ -93,6 +99,7 @@ export async function createJob(query: Query, job: NewJob, source: string): Prom
     job.once?.key ?? null,
     job.once?.hash ?? null,
     source,
+    job.id ?? null,
   ]);
   return toJobText(theOne(rows));
 }
@@ -153,12 +160,16 @@ export async function cancelJob(
 export async function retryJob(
   query: Query,
   id: string,
-  message: string | undefined,
+  { message, attempt, once }: Retry,
   source: string,
 ): Promise<JobText> {
   const rows = await query<JobRow>(
-    `select ${WHOLE_JOB} from jobcast.retry_job($1, $2, $3) j ${NEWEST_CHANGE}`,
-    [id, message ?? null, source],
+    `select ${WHOLE_JOB} from jobcast.retry_job($1, $2, $3, $4, $5, $6) j ${NEWEST_CHANGE}`,
+    [id, message ?? null, source, attempt ?? null, once?.key ?? null, once?.hash ?? null],
   );
   return toJobText(theOne(rows));
+}
+
+export async function deleteJob(query: Query, id: string): Promise<void> {
+  await query("delete from jobcast.jobs where id = $1", [id]);
 }

@@ -14,7 +14,7 @@ import {
 import type { Lane } from "./lane.ts";
 import type { Query } from "./query.ts";
 import { versionOf, versionSeenBy } from "./versions.ts";
-import { NEWEST_XID, notVisibleIn, upTo } from "./visibility.ts";
+import { notVisibleIn, type SeenRow, seenBy, withSnapshot } from "./visibility.ts";
 
 /** A page of a walk over many jobs; none weighs more than a megabyte, but for a single event. */
 export type ScopePage = {
@@ -32,6 +32,7 @@ const CONDITIONS: Readonly<Record<Scope["kind"], string>> = {
   jobs: "j.id = any ($1::uuid[])",
   owner: "j.owner_id = $1",
   batch: "j.batch_id = $1::uuid",
+  all: "$1::text is null",
 };
 
 /** The same of `jobcast.deletions d`. */
@@ -39,15 +40,14 @@ const OF_DELETIONS: Readonly<Record<Scope["kind"], string>> = {
   jobs: "d.job_id = any ($1::uuid[])",
   owner: "d.owner_id = $1",
   batch: "d.batch_id = $1::uuid",
+  all: "$1::text is null",
 };
 
 const STATES = "created_at desc, id desc";
 const CHANGES = "job_id, version";
 
 type Row = ChangeRow & Paged & { readonly created_at: string; readonly id: string };
-type FirstRow = MaybeChangeRow<
-  Omit<Row, keyof ChangeRow> & { snapshot: string; newest: number | null; missed: number }
->;
+type FirstRow = MaybeChangeRow<Omit<Row, keyof ChangeRow> & SeenRow & { missed: number }>;
 
 /** What a stream over many jobs reads with. */
 export type ScopeReader = ReturnType<typeof createScopeReader>;
@@ -65,7 +65,7 @@ export function createScopeReader(lane: Lane) {
       const rows = await withCare((isCareful) =>
         query<FirstRow>(
           withSnapshot(firstRows(presentStates(scope, isCareful), STATES, CLIENT_BYTES)),
-          [parameterOf(scope)],
+          [parameterOf(scope), ...filtered(scope)],
         ),
       );
       return toPage(rows.filter(hasChange), { snapshot: seenBy(rows), since: undefined }, query);
@@ -81,7 +81,7 @@ export function createScopeReader(lane: Lane) {
       const rows = await withCare((isCareful) =>
         query<FirstRow>(
           withSnapshot(firstRows(missedChanges(scope, isCareful), CHANGES, CLIENT_BYTES)),
-          [parameterOf(scope), formatSnapshot(since)],
+          [parameterOf(scope), formatSnapshot(since), ...filtered(scope)],
         ),
       );
       const [first] = rows;
@@ -101,8 +101,12 @@ export function createScopeReader(lane: Lane) {
           ? query<Row>(firstRows(laterChanges(scope, isCareful), CHANGES, CLIENT_BYTES), [
               ...values,
               formatSnapshot(since),
+              ...filtered(scope),
             ])
-          : query<Row>(firstRows(laterStates(scope, isCareful), STATES, CLIENT_BYTES), values),
+          : query<Row>(firstRows(laterStates(scope, isCareful), STATES, CLIENT_BYTES), [
+              ...values,
+              ...filtered(scope),
+            ]),
       );
       return toPage(rows, walk, query);
     },
@@ -129,21 +133,33 @@ async function toPage(
   };
 }
 
-function parameterOf(scope: Scope): string | readonly string[] {
+function parameterOf(scope: Scope): string | readonly string[] | null {
+  if (scope.kind === "all") return null;
   return scope.kind === "jobs" ? scope.jobIds : scope.id;
 }
 
-/** Of an owner only the unfinished ones are told: all that ever were would be too many. */
+/** What changes `h` of jobs `j` are told; the parameters of `filtered` are numbered from `first` on. */
+function filterOf({ filter }: Scope, first: number): string {
+  const { types, statuses } = filter ?? {};
+  const columns = [...(types ? ["j.type"] : []), ...(statuses ? ["h.status"] : [])];
+  return columns.map((name, index) => `and ${name} = any ($${first + index}::text[])`).join(" ");
+}
+
+function filtered({ filter }: Scope): readonly (readonly string[])[] {
+  return [filter?.types, filter?.statuses].flatMap((names) => (names ? [names] : []));
+}
+
+/** Of an owner, or of all, only the unfinished ones are told: all that ever were would be too many. */
 function conditionOf({ kind }: Scope): string {
-  const unfinished = kind === "owner" ? "and j.status in ('pending', 'queued', 'processing')" : "";
-  return `${CONDITIONS[kind]} ${unfinished}`;
+  const isWide = kind === "owner" || kind === "all";
+  return `${CONDITIONS[kind]} ${isWide ? "and j.status in ('pending', 'queued', 'processing')" : ""}`;
 }
 
 function presentStates(scope: Scope, isCareful: boolean): string {
   return `
     select ${changeColumns(isCareful)}, j.created_at, j.id, 0 as missed
     from jobcast.jobs j cross join lateral (${versionOf("j.version")}) h
-    where ${conditionOf(scope)}`;
+    where ${conditionOf(scope)} ${filterOf(scope, 2)}`;
 }
 
 /**
@@ -155,7 +171,8 @@ function laterStates(scope: Scope, isCareful: boolean): string {
     select ${changeColumns(isCareful)}, j.created_at, j.id
     from jobcast.jobs j
     cross join lateral (${versionSeenBy("$2::pg_snapshot")}) h
-    where ${conditionOf(scope)} and (j.created_at, j.id) < ($3::timestamptz, $4::uuid)`;
+    where ${conditionOf(scope)} and (j.created_at, j.id) < ($3::timestamptz, $4::uuid)
+      ${filterOf(scope, 5)}`;
 }
 
 /** Changes that the snapshot in $2 did not see, and how many there are: up to one too many. */
@@ -166,7 +183,7 @@ function missedChanges(scope: Scope, isCareful: boolean): string {
     from (
       select h.job_id, h.version
       from jobcast.status_history h join jobcast.jobs j on j.id = h.job_id
-      where ${CONDITIONS[scope.kind]} and ${notVisibleIn("$2")}
+      where ${CONDITIONS[scope.kind]} and ${notVisibleIn("$2")} ${filterOf(scope, 3)}
       limit ${MAX_MISSED + 1}
     ) m
     join jobcast.status_history h on h.job_id = m.job_id and h.version = m.version
@@ -184,24 +201,11 @@ function laterChanges(scope: Scope, isCareful: boolean): string {
     from jobcast.status_history h join jobcast.jobs j on j.id = h.job_id
     where ${CONDITIONS[scope.kind]} and ${notVisibleIn("$5")}
       and pg_visible_in_snapshot(h.xid, $2::pg_snapshot)
-      and (h.job_id, h.version) > ($3::uuid, $4::bigint)
+      and (h.job_id, h.version) > ($3::uuid, $4::bigint) ${filterOf(scope, 6)}
     union all
     select ${DELETION_COLUMNS}, null, null
     from jobcast.deletions d
     where ${OF_DELETIONS[scope.kind]} and ${notVisibleIn("$5", "d")}
       and pg_visible_in_snapshot(d.xid, $2::pg_snapshot)
       and (d.job_id, d.version) > ($3::uuid, $4::bigint)`;
-}
-
-/** The snapshot comes with the rows that it saw, also when there are none. */
-function withSnapshot(rows: string): string {
-  return `
-    select s.snapshot, s.newest, c.*
-    from (select pg_current_snapshot()::text as snapshot, ${NEWEST_XID} as newest) s
-    left join lateral (${rows}) c on true`;
-}
-
-function seenBy(rows: readonly FirstRow[]): Snapshot {
-  const [first] = rows;
-  return upTo(first?.newest ?? null, parseSnapshot(first?.snapshot ?? ""));
 }

@@ -1,4 +1,4 @@
-import { nextXid, type Snapshot } from "../change/snapshot.ts";
+import { nextXid, parseSnapshot, type Snapshot } from "../change/snapshot.ts";
 
 /*
  * What is new to who holds a snapshot, as SQL.
@@ -35,4 +35,20 @@ export const NEWEST_XID = `greatest(
 export function upTo(newestXid: number | null, { xmin, xmax, xip }: Snapshot): Snapshot {
   const end = Math.min(xmax, nextXid(newestXid ?? 0));
   return { xmin: Math.min(xmin, end), xmax: end, xip: xip.filter((xid) => xid < end) };
+}
+
+/** What comes with each row of `withSnapshot`. */
+export type SeenRow = { readonly snapshot: string; readonly newest: number | null };
+
+/** The snapshot comes with the rows that it saw, also when there are none: then with one of nulls. */
+export function withSnapshot(rows: string): string {
+  return `
+    select s.snapshot, s.newest, c.*
+    from (select pg_current_snapshot()::text as snapshot, ${NEWEST_XID} as newest) s
+    left join lateral (${rows}) c on true`;
+}
+
+export function seenBy(rows: readonly SeenRow[]): Snapshot {
+  const [first] = rows;
+  return upTo(first?.newest ?? null, parseSnapshot(first?.snapshot ?? ""));
 }

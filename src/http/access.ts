@@ -12,8 +12,12 @@ export type TokenAccess = {
   readonly scopes?: readonly [Scope, ...Scope[]];
   /** With one of these it may be done with what is somebody else's. */
   readonly others?: readonly [Scope, ...Scope[]];
-  /** Whether a stream token is enough. */
+  /** What owners may do without one, which the handler sees to. */
+  readonly ownersMay?: string;
+  /** Whether it is a stream, for which a stream token is enough. */
   readonly isStream?: true;
+  /** Whether one is enough to read it: what one may watch. */
+  readonly isWatched?: true;
 };
 
 /** Anybody; who has the token in a job's callback URL, or a signature; or who has a token. */
@@ -28,20 +32,24 @@ const GRANTORS = ["credits:grant"] as const;
 /** Every operation, by its id. */
 export const ACCESS = {
   createJob: { scopes: CREATORS, others: WRITERS },
-  listJobs: { others: READERS },
-  getJob: { others: READERS },
-  getJobHistory: { others: READERS },
+  listJobs: { isWatched: true, others: READERS },
+  getJob: { isWatched: true, others: READERS },
+  getJobHistory: { isWatched: true, others: READERS },
   cancelJob: { others: WRITERS },
   retryJob: { others: WRITERS },
-  updateJob: { scopes: WRITERS, others: WRITERS },
+  deleteJob: { others: WRITERS },
+  updateJob: { scopes: WRITERS, others: WRITERS, ownersMay: "set the title and metadata" },
   updateJobs: { scopes: WRITERS, others: WRITERS },
   streamJob: { isStream: true, others: READERS },
   streamJobs: { isStream: true, others: READERS },
   createBatch: { scopes: CREATORS, others: WRITERS },
   listBatches: { others: READERS },
-  getBatch: { others: READERS },
+  getBatch: { isWatched: true, others: READERS },
   streamBatch: { isStream: true, others: READERS },
   cancelBatch: { others: WRITERS },
+  addJobs: { scopes: CREATORS, others: WRITERS },
+  retryBatch: { others: WRITERS },
+  deleteBatch: { others: WRITERS },
   getCredits: { others: ACCOUNTANTS },
   listCreditTransactions: { others: ACCOUNTANTS },
   grantCredits: { scopes: GRANTORS, others: GRANTORS },
@@ -62,15 +70,22 @@ export function requireScope(caller: Caller, ...scopes: readonly [Scope, ...Scop
   throw new JobcastError("insufficient_scope", `The token lacks the scope "${scopes[0]}".`);
 }
 
-/** A job may be read and watched by its owner, and by who may read all; by a stream token of jobs, those. */
-export function mayRead(caller: Caller, job: { id: string; ownerId: string }): boolean {
-  if (caller.jobs && !caller.jobs.has(job.id)) return false;
-  return job.ownerId === caller.ownerId || mayReadAll(caller);
+type OneJob = { readonly id: string; readonly ownerId: string; readonly batchId?: string | null };
+
+/**
+ * A job may be read and watched by its owner, and by who may read all; by a stream token of jobs or
+ * of a batch, those.
+ */
+export function mayRead(caller: Caller, { id, ownerId, batchId }: OneJob): boolean {
+  if (caller.jobs && !caller.jobs.has(id)) return false;
+  if (caller.batchId !== undefined && caller.batchId !== batchId) return false;
+  return ownerId === caller.ownerId || mayReadAll(caller);
 }
 
-/** What is of an owner and of no single job, such as a batch: the same, but by no stream token of jobs. */
-export function mayReadOwner(caller: Caller, ownerId: string): boolean {
-  return !caller.jobs && (ownerId === caller.ownerId || mayReadAll(caller));
+/** The same of a batch: by no stream token of jobs. */
+export function mayReadBatch(caller: Caller, { id, ownerId }: Omit<OneJob, "batchId">): boolean {
+  if (caller.jobs || (caller.batchId !== undefined && caller.batchId !== id)) return false;
+  return ownerId === caller.ownerId || mayReadAll(caller);
 }
 
 /** Workers and backends read everything. */
@@ -83,13 +98,34 @@ export function mayPassOn(caller: Caller): boolean {
   return hasAny(caller, CREATORS);
 }
 
+/** A stream token of some of an owner's jobs. */
+export function isLimited({ jobs, batchId }: Caller): boolean {
+  return jobs !== undefined || batchId !== undefined;
+}
+
+/** Whose a job is, is told beside it to who may read everybody's, and to no viewer of single jobs. */
+export function maySeeOwners(caller: Caller): boolean {
+  return !isLimited(caller) && mayReadAll(caller);
+}
+
 /** Jobs and batches are made, cancelled and retried for others by those who may write any. */
 export function requireOwn(caller: Caller, ownerId: string): void {
   if (ownerId !== caller.ownerId) requireScope(caller, ...WRITERS);
 }
 
+/** Whether he may report on jobs: on any. */
+export function mayWrite(caller: Caller): boolean {
+  return hasAny(caller, WRITERS);
+}
+
+/** A producer names its own jobs; of anybody else the name would tell whether there is such a job. */
+export function requireNaming(caller: Caller, id: string | undefined): void {
+  if (id !== undefined) requireScope(caller, ...WRITERS);
+}
+
 /** Whose jobs or batches a list is about: undefined is everybody's, for those who may read all. */
 export function listedOwner(caller: Caller, owner: string | undefined): string | undefined {
+  if (isLimited(caller)) throw new JobcastError("insufficient_scope", "This token is for less.");
   if (mayReadAll(caller)) return owner;
   if (owner !== undefined && owner !== caller.ownerId) requireScope(caller, ...READERS);
   return caller.ownerId;

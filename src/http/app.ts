@@ -72,7 +72,7 @@ function allowOrigins(origins: readonly string[]): RequestHandler {
   return cors({
     origin: [...origins],
     credentials: true,
-    methods: ["GET", "HEAD", "POST", "PATCH"],
+    methods: ["GET", "HEAD", "POST", "PATCH", "DELETE"],
     allowedHeaders: ALLOWED_HEADERS,
     exposedHeaders: ["Retry-After", "Location", "X-Request-Id"],
     maxAge: PREFLIGHT_MAX_AGE,

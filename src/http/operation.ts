@@ -49,9 +49,9 @@ export type Call<Query = unknown, Value = unknown> = {
   body(): Promise<{ readonly value: Value; readonly text: string }>;
 };
 
-/** JSON as text, with a status. Default: 200 */
+/** JSON as text, with a status. Default: 200. Without JSON: 204 */
 export type Reply = {
-  readonly json: string;
+  readonly json?: string;
   readonly status?: number;
   readonly location?: string;
 };
@@ -59,7 +59,7 @@ export type Reply = {
 type Definition<Query extends z.ZodObject, Value extends z.ZodType> = {
   /** Unique; what a generator of clients calls its function. */
   readonly id: string;
-  readonly method: "get" | "post" | "patch";
+  readonly method: "get" | "post" | "patch" | "delete";
   /** Parameters in braces. */
   readonly path: string;
   readonly summary: string;

@@ -32,6 +32,8 @@ export type HttpParts = {
   readonly credits: CreditStore;
   /** The owners of those jobs that exist. */
   readonly findOwners: FindOwners;
+  /** Names the database in the cursors of streams over many jobs. */
+  readonly epoch: () => string;
   readonly events: EventsDeps;
   readonly mintStreamToken: MintStreamToken;
   readonly callbackLink: CallbackLinks;

@@ -18,6 +18,8 @@ export const PROBLEM_STATUS: Readonly<Record<ErrorCode, number>> = {
   not_acceptable: 406,
   job_conflict: 409,
   attempt_mismatch: 409,
+  version_mismatch: 409,
+  job_exists: 409,
   idempotency_key_in_use: 409,
   locked: 409,
   request_timeout: 408,

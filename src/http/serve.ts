@@ -10,15 +10,16 @@ import type { z } from "zod";
 import { JobcastError } from "../errors.ts";
 import { requireScope } from "./access.ts";
 import { type Caller, callerOf } from "./auth/caller.ts";
+import { TOKEN_PARAMETER } from "./auth/token-source.ts";
 import { parseBodyJson } from "./body.ts";
 import type { Call, Operation, Reply } from "./operation.ts";
 import type { HttpParts } from "./parts.ts";
 import { checkBodyHead } from "./request-head.ts";
-import { parseBody, parseId, parseQuery } from "./validate.ts";
+import { namesOnly, parseBody, parseId, parseQuery } from "./validate.ts";
 
 export type ServeOptions = {
   /** Finds out who calls: by the header or the cookie; of streams, by the URL too. */
-  readonly auth: { readonly api: RequestHandler; readonly streams: RequestHandler };
+  readonly auth: Readonly<Record<"api" | "reads" | "streams", RequestHandler>>;
   /** What a request for events could not be given, its authentication included. */
   readonly streamErrors: ErrorRequestHandler;
 };
@@ -59,15 +60,19 @@ function serve(
   parts: HttpParts,
   { auth, streamErrors }: ServeOptions,
 ): void {
-  const { access, method } = operation;
+  const { access, method, reads } = operation;
+  const known = reads && namesOnly([...Object.keys(reads.shape), TOKEN_PARAMETER]);
   const handle: RequestHandler = async (req, res) => {
-    if (typeof access !== "string" && access.scopes) requireScope(callerOf(res), ...access.scopes);
+    if (typeof access !== "string" && access.scopes && access.ownersMay === undefined) {
+      requireScope(callerOf(res), ...access.scopes);
+    }
+    if (known) parseQuery(known, req);
     const answer = await operation.handler(parts, createCall(operation, parts, req, res));
     if (answer) send(res, answer);
   };
   if (typeof access === "string") route[method](handle);
   else if (access.isStream) route[method](neverStore, auth.streams, handle, streamErrors);
-  else route[method](neverStore, auth.api, checkBodyHead, handle);
+  else route[method](neverStore, access.isWatched ? auth.reads : auth.api, checkBodyHead, handle);
 }
 
 /** Whatever is said here is said to one caller: no cache may say it to the next one. */
@@ -111,5 +116,6 @@ function prefixOf({ baseUrl, originalUrl, url }: Request): string {
 /** Sends what is JSON already. */
 function send(res: Response, { json, status = 200, location }: Reply): void {
   if (location !== undefined) res.location(location);
-  res.status(status).type("json").send(json);
+  if (json === undefined) res.status(204).end();
+  else res.status(status).type("json").send(json);
 }

@@ -1,12 +1,18 @@
 import type { Request } from "express";
-import type { z } from "zod";
+import { z } from "zod";
 import { type FieldProblem, JobcastError } from "../errors.ts";
-import { jobIdSchema } from "../protocol/job.ts";
+import { jobIdSchema } from "../protocol/job-id.ts";
 import type { JsonBody } from "./body.ts";
 import { keysAt, meantBy } from "./did-you-mean.ts";
 
 /** More of them help nobody, and a body of a megabyte can have a hundred thousand. */
 const MAX_FIELDS = 50;
+
+/** How parameters were called before. */
+const OLDER_NAMES: ReadonlyMap<string, string> = new Map([
+  ["owner", "ownerId"],
+  ["batch", "batchId"],
+]);
 
 /** No key of ours is longer, and comparing takes as long as both are together. */
 const MAX_KEY_LENGTH = 64;
@@ -24,7 +30,25 @@ export function parseQuery<Schema extends z.ZodType>(
   schema: Schema,
   req: Request,
 ): z.output<Schema> {
-  return parse(schema, req.query, "query");
+  return parse(schema, queryOf(req, schema), "query");
+}
+
+/**
+ * The query by the names that are in use now.
+ * @param schema which has them
+ */
+function queryOf(req: Request, schema: z.ZodType): Request["query"] {
+  const known = keysAt(schema, []);
+  const named = Object.entries(req.query).map(([name, value]) => {
+    const now = OLDER_NAMES.get(name);
+    return [now !== undefined && known.includes(now) && !known.includes(name) ? now : name, value];
+  });
+  return Object.fromEntries(named);
+}
+
+/** A schema of these names and no others, for `parseQuery`; what they hold is read by the handler. */
+export function namesOnly(names: readonly string[]): z.ZodObject {
+  return z.strictObject(Object.fromEntries(names.map((name) => [name, z.unknown().optional()])));
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { JobText } from "../change/job-text.ts";
-import { cancelJob, createJob, readJob, retryJob, updateJob } from "../db/jobs.ts";
+import { cancelJob, createJob, deleteJob, readJob, retryJob, updateJob } from "../db/jobs.ts";
 import { once } from "../once.ts";
 import type { StatusEvent } from "../protocol/event.ts";
 import type { CreateJob, StoredJob, UpdateJob } from "../protocol/job.ts";
@@ -19,7 +19,7 @@ type Report = {
 };
 
 /** A request for a job. `ownerId` is whose it is; the same idempotency key gives back the same job. */
-export type NewJob = CreateJob & {
+export type NewJob = Omit<CreateJob, "streamToken"> & {
   readonly ownerId: string;
   readonly idempotencyKey?: string | undefined;
 };
@@ -135,6 +135,11 @@ export const jobs = {
 
   /** A failed, cancelled or timed out job becomes pending again, and is charged again. */
   async retry(transaction: Transaction, id: string, message?: string): Promise<StoredJob> {
-    return toStoredJob(await retryJob(toQuery(transaction), id, message, SOURCE));
+    return toStoredJob(await retryJob(toQuery(transaction), id, { message }, SOURCE));
+  },
+
+  /** Deletes a job that has ended. */
+  delete(transaction: Transaction, id: string): Promise<void> {
+    return deleteJob(toQuery(transaction), id);
   },
 };

@@ -1,8 +1,9 @@
 import { z } from "zod";
 import { createdJobSchema, createJobSchema } from "./job.ts";
-import { textSchema } from "./json.ts";
-import { cursorSchema, limitSchema, nextCursorSchema } from "./page.ts";
-import { statusSchema } from "./status.ts";
+import { jsonObjectSchema, textSchema } from "./json.ts";
+import { cursorSchema, limitSchema, nextCursorSchema, severalSchema } from "./page.ts";
+import { statusSchema, writtenStatusSchema } from "./status.ts";
+import { streamTokenSchema, wantedStreamTokenSchema } from "./stream-token.ts";
 
 /** A group of jobs as it stands; also the data of one `batch` event. Times are ISO 8601 UTC. */
 export const batchSchema = z
@@ -10,17 +11,19 @@ export const batchSchema = z
     id: z.uuid().meta({ description: "The batch." }),
     ownerId: z.string().meta({ description: "Whose batch it is, and whose jobs." }),
     title: z.string().nullable().meta({ description: "What people call it." }),
+    metadata: jsonObjectSchema
+      .nullable()
+      .meta({ description: "What the application wants to find here again." }),
     total: z.int().min(0).meta({ description: "How many jobs it has." }),
     completed: z.int().min(0).meta({ description: "How many of them completed." }),
     failed: z
       .int()
       .min(0)
       .meta({ description: "How many ended otherwise: failed, cancelled or timed out." }),
-    progress: z
-      .number()
-      .min(0)
-      .max(100)
-      .meta({ description: "The mean of the jobs' progress, where one that ended counts as 100." }),
+    progress: z.number().min(0).max(100).meta({
+      description:
+        "The mean of the jobs' progress, where one that ended counts as 100; itself 100 when all have.",
+    }),
     status: statusSchema.meta({
       description:
         "`pending`, `processing`, and when all have ended `completed` if any did, else how they ended.",
@@ -37,7 +40,8 @@ export const batchSchema = z
       .nullable()
       .meta({ description: "When the last of its jobs ended." }),
     omitted: z.array(z.string()).optional().meta({
-      description: '`["title"]` where a title of more than 8 KiB is left out: in events and lists.',
+      description:
+        "What is null here although the batch has it: in events and lists a title or metadata above 8 KiB.",
     }),
   })
   .meta({ description: "A batch as it stands: the data of `batch`." });
@@ -77,18 +81,24 @@ const MAX_JOBS = 1_000;
 
 const ownerSchema = textSchema(255).min(1);
 
+const jobsSchema = z
+  .array(createJobSchema.omit({ ownerId: true, batchId: true, id: true, streamToken: true }))
+  .min(1)
+  .max(MAX_JOBS)
+  .meta({ description: "Up to 1,000 jobs, which are created together or not at all." });
+
 /** The body of `POST /v1/batches`. */
 export const createBatchSchema = z
   .strictObject({
     title: textSchema(1_000_000).nullish().meta({ description: "What people call it." }),
-    jobs: z
-      .array(createJobSchema.omit({ ownerId: true, batchId: true }))
-      .min(1)
-      .max(MAX_JOBS)
-      .meta({ description: "Up to 1,000 jobs, which are created together or not at all." }),
+    metadata: jsonObjectSchema
+      .nullish()
+      .meta({ description: "What the application wants to find here again." }),
+    jobs: jobsSchema,
     ownerId: ownerSchema.optional().meta({
       description: "Whose they all are. Default: the caller.",
     }),
+    streamToken: wantedStreamTokenSchema,
   })
   .meta({ description: "A batch to be, and its jobs." });
 
@@ -98,15 +108,36 @@ export type CreateBatch = z.infer<typeof createBatchSchema>;
 export const createdBatchSchema = batchResourceSchema
   .extend({
     jobs: z.array(createdJobSchema).meta({ description: "Its jobs, in the order of the request." }),
+    streamToken: streamTokenSchema.optional().meta({ description: "If it was asked for." }),
   })
   .meta({ description: "A batch for whoever made it." });
 
+/** The body of `POST /v1/batches/{id}/jobs`. */
+export const addJobsSchema = z
+  .strictObject({ jobs: jobsSchema })
+  .meta({ description: "Jobs for a batch that is there." });
+
+export type AddJobs = z.infer<typeof addJobsSchema>;
+
+/** The answer to it. */
+export const addedJobsSchema = z
+  .object({
+    items: z.array(createdJobSchema).meta({ description: "In the order of the request." }),
+  })
+  .meta({ description: "The jobs that were added." });
+
 /** The query of `GET /v1/batches`. The newest batch comes first. */
 export const listBatchesQuerySchema = z.strictObject({
-  owner: ownerSchema.optional().meta({
+  ownerId: ownerSchema.optional().meta({
     description: "Whose batches.",
     example: "alice",
   }),
+  status: severalSchema(writtenStatusSchema)
+    .optional()
+    .meta({
+      description: "Only those that stand so; several with commas.",
+      example: ["processing"],
+    }),
   limit: limitSchema,
   cursor: cursorSchema,
 });
@@ -117,5 +148,3 @@ export const batchListSchema = z
     nextCursor: nextCursorSchema,
   })
   .meta({ description: "A page of batches, the newest first." });
-
-export type BatchList = z.infer<typeof batchListSchema>;

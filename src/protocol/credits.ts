@@ -46,7 +46,7 @@ export type CreditEntry = z.infer<typeof creditEntrySchema>;
 
 /** The query of `GET /v1/credits`. */
 export const creditsQuerySchema = z.strictObject({
-  owner: ownerSchema.optional().meta({
+  ownerId: ownerSchema.optional().meta({
     description: "Whose account. Default: the caller's.",
     example: "alice",
   }),

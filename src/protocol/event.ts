@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { jsonSchema } from "./json.ts";
+import { jsonObjectSchema, jsonSchema } from "./json.ts";
 import { statusSchema } from "./status.ts";
 
 export const countsSchema = z.strictObject({
@@ -27,34 +27,53 @@ export const STATE_TEXTS = {
   error: "Why the job failed.",
 } as const;
 
-/** The data of one `status` event. Times are ISO 8601 UTC. */
+/** What a job is made with. */
+export const JOB_TEXTS = {
+  type: "What kind of job it is, in the application's own word.",
+  title: "What people call it.",
+  params: "What the worker needs to know, any JSON.",
+  metadata: "What the application wants to find here again.",
+} as const;
+
+/** What is told of a job with each of its versions and of the job as it stands. Times are ISO 8601 UTC. */
+export const versionSchema = z.object({
+  version: z.int().min(1).meta({ description: "Counts the job's changes, without holes." }),
+  attempt: z.int().min(1).meta({ description: "Counts the retries, from 1 on." }),
+  status: statusSchema.meta({ description: STATE_TEXTS.status }),
+  progress: z.number().min(0).max(100).meta({ description: STATE_TEXTS.progress }),
+  stage: z.string().nullable().meta({ description: STATE_TEXTS.stage }),
+  message: z.string().nullable().meta({ description: STATE_TEXTS.message }),
+  counts: countsSchema.nullable().meta({ description: STATE_TEXTS.counts }),
+  result: jsonSchema.nullable().meta({ description: STATE_TEXTS.result }),
+  error: jobErrorSchema.nullable().meta({ description: STATE_TEXTS.error }),
+  batchId: z.guid().nullable().meta({ description: "The batch that the job belongs to." }),
+  estimatedSecondsRemaining: z
+    .int()
+    .min(0)
+    .nullable()
+    .meta({ description: "From `occurredAt`; null when it would be a guess." }),
+  source: z.string().meta({
+    description:
+      "Who wrote it: `api`, `callback`, `sweeper`, `sql`, or what a producer called itself (the setting `jobcast.source`).",
+  }),
+  occurredAt: z.iso.datetime().meta({ description: "When it was written." }),
+  type: z.string().meta({ description: JOB_TEXTS.type }),
+  title: z.string().nullable().meta({ description: JOB_TEXTS.title }),
+  metadata: jsonObjectSchema.nullable().meta({ description: JOB_TEXTS.metadata }),
+});
+
+/** The data of one `status` event. Its title and metadata are those that the job has by now. */
 export const statusEventSchema = z
   .object({
     // Any UUID that PostgreSQL takes: an id made in SQL need not follow a version of RFC 9562.
     jobId: z.guid().meta({ description: "The job." }),
-    version: z.int().min(1).meta({ description: "Counts the job's changes, without holes." }),
-    attempt: z.int().min(1).meta({ description: "Counts the retries, from 1 on." }),
-    status: statusSchema.meta({ description: STATE_TEXTS.status }),
-    progress: z.number().min(0).max(100).meta({ description: STATE_TEXTS.progress }),
-    stage: z.string().nullable().meta({ description: STATE_TEXTS.stage }),
-    message: z.string().nullable().meta({ description: STATE_TEXTS.message }),
-    counts: countsSchema.nullable().meta({ description: STATE_TEXTS.counts }),
-    result: jsonSchema.nullable().meta({ description: STATE_TEXTS.result }),
-    error: jobErrorSchema.nullable().meta({ description: STATE_TEXTS.error }),
-    batchId: z.guid().nullable().meta({ description: "The batch that the job belongs to." }),
-    estimatedSecondsRemaining: z
-      .int()
-      .min(0)
-      .nullable()
-      .meta({ description: "From `occurredAt`; null when it would be a guess." }),
-    source: z.string().meta({
-      description:
-        "Who wrote it: `api`, `callback`, `sweeper`, `sql`, or what a producer called itself (the setting `jobcast.source`).",
+    ...versionSchema.shape,
+    ownerId: z.string().optional().meta({
+      description: "Whose job it is: on streams over many jobs, for who may read everybody's.",
     }),
-    occurredAt: z.iso.datetime().meta({ description: "When it was written." }),
     omitted: z.array(z.string()).optional().meta({
       description:
-        "What is null here although the job has it: its row holds more than is told (4 MiB), or cannot be read.",
+        "What is null here although the job has it: a title or metadata above 1 KiB, and what makes its row more than is told (4 MiB), or cannot be read.",
     }),
   })
   .meta({ description: "A job as one of its versions left it." });
@@ -70,6 +89,7 @@ export const deletedSchema = z
     jobId: z.guid().meta({ description: "The job that is no more." }),
     version: z.int().min(1).meta({ description: "The one after the last that it had." }),
     deleted: z.literal(true).meta({ description: "Tells it from a `StatusEvent`." }),
+    ownerId: z.string().optional().meta({ description: "Whose it was: as in `StatusEvent`." }),
   })
   .meta({ description: "The data of `deleted`; among the events of a poll, too." });
 

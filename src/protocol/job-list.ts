@@ -2,26 +2,21 @@ import { z } from "zod";
 import { statusEventSchema } from "./event.ts";
 import { jobSchema } from "./job.ts";
 import { textSchema } from "./json.ts";
-import { cursorSchema, integerSchema, limitSchema, nextCursorSchema } from "./page.ts";
-import { statusSchema } from "./status.ts";
+import {
+  cursorSchema,
+  integerSchema,
+  limitSchema,
+  nextCursorSchema,
+  severalSchema,
+} from "./page.ts";
+import { writtenStatusSchema } from "./status.ts";
 
 const nameSchema = textSchema(255).min(1);
-
-/** `status=queued&status=failed` and `status=queued,failed` are the same. */
-const statusesSchema = z
-  .union([z.string(), z.array(z.string())])
-  .transform((value) => [value].flat().flatMap((part) => part.split(",")))
-  .pipe(z.array(statusSchema));
 
 /** Values that a list can leave out. */
 const OMITTABLE = ["params", "result", "metadata"] as const;
 
-/** `omit=params&omit=result` and `omit=params,result` are the same. */
-const omitSchema = z
-  .union([z.string(), z.array(z.string())])
-  .transform((value) => [value].flat().flatMap((part) => part.split(",")))
-  .pipe(z.array(z.enum(OMITTABLE)))
-  .optional();
+const omitSchema = severalSchema(z.enum(OMITTABLE)).optional();
 
 /** A moment with its offset from UTC, or a day, which begins at midnight UTC. */
 const momentSchema = z.union(
@@ -36,16 +31,20 @@ const momentSchema = z.union(
  */
 export const listJobsQuerySchema = z
   .strictObject({
-    owner: nameSchema.optional().meta({
+    ownerId: nameSchema.optional().meta({
       description: "Whose jobs.",
       example: "alice",
     }),
-    status: statusesSchema.optional().meta({
-      description: "Only those that stand so; several with commas.",
-      example: ["pending", "processing"],
-    }),
-    type: nameSchema.optional().meta({ description: "Only those of this type.", example: "image" }),
-    batch: z.guid().optional().meta({ description: "Only those of this batch." }),
+    status: severalSchema(writtenStatusSchema)
+      .optional()
+      .meta({
+        description: "Only those that stand so; several with commas.",
+        example: ["pending", "processing"],
+      }),
+    type: severalSchema(nameSchema)
+      .optional()
+      .meta({ description: "Only those of this type; several with commas.", example: ["image"] }),
+    batchId: z.guid().optional().meta({ description: "Only those of this batch." }),
     from: momentSchema.optional().meta({
       description: "Only those created at this moment or later; a day begins at midnight UTC.",
       example: "2026-07-01",
@@ -82,6 +81,10 @@ export const jobListSchema = z
       .optional()
       .meta({ description: "How many jobs match in all; only with `offset`." }),
     nextCursor: nextCursorSchema,
+    streamCursor: z.string().meta({
+      description:
+        "The `after` of a stream over the same jobs that goes on where this list ends; of several pages, that of the first.",
+    }),
   })
   .meta({ description: "A page of jobs, the newest first." });
 

@@ -1,8 +1,10 @@
 import { z } from "zod";
-import { countsSchema, ERROR_TEXTS, STATE_TEXTS, statusEventSchema } from "./event.ts";
+import { countsSchema, ERROR_TEXTS, JOB_TEXTS, STATE_TEXTS, versionSchema } from "./event.ts";
+import { jobIdSchema } from "./job-id.ts";
 import { jsonObjectSchema, jsonSchema, textSchema } from "./json.ts";
 import { problemSchema } from "./problem.ts";
-import { statusSchema } from "./status.ts";
+import { writtenStatusSchema } from "./status.ts";
+import { streamTokenSchema, wantedStreamTokenSchema } from "./stream-token.ts";
 
 /** The largest `integer` of PostgreSQL. */
 const MAX_INTEGER = 2 ** 31 - 1;
@@ -10,20 +12,9 @@ const MAX_INTEGER = 2 ** 31 - 1;
 /** How many updates one `PATCH /v1/jobs` takes: one transaction should stay a short one. */
 const MAX_UPDATES = 1_000;
 
-/** Any UUID that PostgreSQL takes: an id made in SQL need not follow a version of RFC 9562. */
-export const jobIdSchema = z.guid();
-
 const nameSchema = textSchema(255).min(1);
 /** Texts that no index holds: only the size of a request bounds them. */
 const freeTextSchema = textSchema(1_000_000);
-
-/** What a job is made with, and has for ever. */
-const TEXTS = {
-  type: "What kind of job it is, in the application's own word.",
-  title: "What people call it.",
-  params: "What the worker needs to know, any JSON.",
-  metadata: "What the application wants to find here again.",
-} as const;
 
 const linksSchema = z.object({
   self: z.string().meta({ description: "The job." }),
@@ -32,18 +23,12 @@ const linksSchema = z.object({
 
 const LINKS = { description: "Where to find it; absolute if the server knows its public URL." };
 
-export const jobSchema = statusEventSchema
-  .extend({
-    omitted: z.array(z.string()).optional().meta({
-      description:
-        "What is null here although the job has it: in lists values above 8 KiB (1 KiB among more than 100 jobs) and those that `omit` named, else above 4 MiB.",
-    }),
-    id: jobIdSchema.meta({ description: "The same as `jobId`." }),
+export const jobSchema = z
+  .object({
+    id: jobIdSchema.meta({ description: "The job. In events it is `jobId`." }),
     ownerId: z.string().meta({ description: "Whose job it is." }),
-    type: z.string().meta({ description: TEXTS.type }),
-    title: z.string().nullable().meta({ description: TEXTS.title }),
-    params: jsonSchema.nullable().meta({ description: TEXTS.params }),
-    metadata: jsonObjectSchema.nullable().meta({ description: TEXTS.metadata }),
+    ...versionSchema.shape,
+    params: jsonSchema.nullable().meta({ description: JOB_TEXTS.params }),
     credits: z
       .object({
         charged: z.int().min(0).meta({ description: "Taken from the owner's account." }),
@@ -61,6 +46,10 @@ export const jobSchema = statusEventSchema
       .datetime()
       .nullable()
       .meta({ description: "When the job times out, if it has not ended." }),
+    omitted: z.array(z.string()).optional().meta({
+      description:
+        "What is null here although the job has it: in lists values above 8 KiB (1 KiB among more than 100 jobs) and those that `omit` named, else above 4 MiB.",
+    }),
     links: linksSchema.meta(LINKS),
   })
   .meta({
@@ -80,6 +69,7 @@ export const createdJobSchema = jobSchema
         }),
       })
       .meta(LINKS),
+    streamToken: streamTokenSchema.optional().meta({ description: "If it was asked for." }),
   })
   .meta({
     description:
@@ -94,10 +84,10 @@ export type StoredJob = Omit<Job, "links">;
 /** The body of `POST /v1/jobs`. */
 export const createJobSchema = z
   .strictObject({
-    type: nameSchema.meta({ description: TEXTS.type }),
-    title: freeTextSchema.nullish().meta({ description: TEXTS.title }),
-    params: jsonSchema.nullish().meta({ description: TEXTS.params }),
-    metadata: jsonObjectSchema.nullish().meta({ description: TEXTS.metadata }),
+    type: nameSchema.meta({ description: JOB_TEXTS.type }),
+    title: freeTextSchema.nullish().meta({ description: JOB_TEXTS.title }),
+    params: jsonSchema.nullish().meta({ description: JOB_TEXTS.params }),
+    metadata: jsonObjectSchema.nullish().meta({ description: JOB_TEXTS.metadata }),
     batchId: z
       .guid()
       .nullish()
@@ -115,6 +105,10 @@ export const createJobSchema = z
     ownerId: nameSchema.optional().meta({
       description: "Whose job it is. Default: the caller.",
     }),
+    id: jobIdSchema.optional().meta({
+      description: "Its id, for callers with `jobs:write`. Default: a new one.",
+    }),
+    streamToken: wantedStreamTokenSchema,
   })
   .meta({ description: "A job to be." });
 
@@ -123,11 +117,14 @@ export type CreateJob = z.infer<typeof createJobSchema>;
 /** The body of `PATCH /v1/jobs/{id}`. */
 export const updateJobSchema = z
   .strictObject({
+    version: z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional().meta({
+      description: "Refuse the update unless the job has this version: compare and swap.",
+    }),
     attempt: z.int().min(1).max(MAX_INTEGER).optional().meta({
       description:
         "Refuse the update unless this attempt is running: for workers that may be late.",
     }),
-    status: statusSchema.optional().meta({ description: STATE_TEXTS.status }),
+    status: writtenStatusSchema.optional().meta({ description: STATE_TEXTS.status }),
     progress: z.number().min(0).max(100).optional().meta({ description: STATE_TEXTS.progress }),
     stage: freeTextSchema.nullish().meta({ description: STATE_TEXTS.stage }),
     message: freeTextSchema.nullish().meta({ description: STATE_TEXTS.message }),
@@ -140,6 +137,8 @@ export const updateJobSchema = z
       })
       .nullish()
       .meta({ description: STATE_TEXTS.error }),
+    title: freeTextSchema.nullish().meta({ description: JOB_TEXTS.title }),
+    metadata: jsonObjectSchema.nullish().meta({ description: JOB_TEXTS.metadata }),
   })
   .meta({ description: "What is named changes, null empties, the rest stays as it is." });
 
@@ -149,7 +148,11 @@ export type UpdateJob = z.infer<typeof updateJobSchema>;
 export const updateJobsSchema = z
   .strictObject({
     updates: z
-      .array(updateJobSchema.extend({ id: z.string().meta({ description: "The job." }) }))
+      .array(
+        updateJobSchema
+          .omit({ title: true, metadata: true })
+          .extend({ id: z.string().meta({ description: "The job." }) }),
+      )
       .min(1)
       .max(MAX_UPDATES)
       .meta({ description: "The updates. Those of one job are applied in their order." }),
@@ -178,10 +181,23 @@ export const updateResultsSchema = z
   })
   .meta({ description: "What became of each update." });
 
-/** The optional body of `POST /v1/jobs/{id}/cancel` and `/retry`. */
+/** The optional body of a cancel. */
 export const jobActionSchema = z
   .strictObject({
     message: freeTextSchema.optional().meta({ description: "What the job's message becomes." }),
   })
   .prefault({})
   .meta({ description: "What to say of it; may be left out." });
+
+/** The optional body of `POST /v1/jobs/{id}/retry`. */
+export const retryJobSchema = z
+  .strictObject({
+    message: freeTextSchema.optional().meta({ description: "What the job's message becomes." }),
+    attempt: z.int().min(1).max(MAX_INTEGER).optional().meta({
+      description: "Retry only if this is the newest attempt: for who may ask twice.",
+    }),
+  })
+  .prefault({})
+  .meta({ description: "What to say of it, and of which attempt it is; may be left out." });
+
+export type RetryJob = z.infer<typeof retryJobSchema>;

@@ -12,6 +12,14 @@ export function integerSchema(min: number, max: number) {
     .pipe(z.int().min(min).max(max));
 }
 
+/** Several values in a query: `status=queued&status=failed` and `status=queued,failed` are the same. */
+export function severalSchema<Item extends z.ZodType<unknown, string>>(item: Item) {
+  return z
+    .union([z.string(), z.array(z.string())])
+    .transform((value) => [value].flat().flatMap((part) => part.split(",")))
+    .pipe(z.array(item));
+}
+
 export const limitSchema = integerSchema(1, MAX_LIMIT)
   .default(DEFAULT_LIMIT)
   .meta({ description: "How many at most.", example: 20 });

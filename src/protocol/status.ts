@@ -15,6 +15,25 @@ export type Status = (typeof STATUSES)[number];
 
 export const statusSchema = z.enum(STATUSES);
 
+/** What other systems call them. */
+const OTHER_NAMES: ReadonlyMap<string, Status> = new Map([
+  ["canceled", "cancelled"],
+  ["timed_out", "timeout"],
+  ["in_progress", "processing"],
+]);
+
+/** The status that is meant by a name, of ours or another system's. */
+export function statusCalled(name: unknown): Status | undefined {
+  return writtenStatusSchema.safeParse(name).data;
+}
+
+/** A status as somebody writes it. */
+export const writtenStatusSchema = z
+  .string()
+  .transform((name) => OTHER_NAMES.get(name) ?? name)
+  .pipe(statusSchema)
+  .meta({ enum: STATUSES });
+
 const RANKS: Readonly<Record<Status, number>> = {
   pending: 0,
   queued: 1,

@@ -69,7 +69,7 @@ export class BatchSubscriber implements Subscriber {
   ): void {
     if (batch.version <= this.#sent) return;
     this.#sent = batch.version;
-    stream.send([eventFrame(type, JSON.stringify(batch), id)], { events: 1, kind });
+    stream.send([eventFrame(type, batch.json, id)], { events: 1, kind });
     if (isFinal(batch.status)) stream.end();
   }
 }

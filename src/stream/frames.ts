@@ -1,4 +1,4 @@
-import type { EventText, News } from "../change/change.ts";
+import { type EventText, type News, withOwner } from "../change/change.ts";
 import type { CloseReason } from "../protocol/control-event.ts";
 
 /**
@@ -114,6 +114,7 @@ export class OutgoingChange {
   readonly change: News;
   #jobFrame: Frame | undefined;
   #sharedFrame: Frame | undefined;
+  #ownedFrame: Frame | undefined;
 
   constructor(change: News) {
     this.change = change;
@@ -138,5 +139,13 @@ export class OutgoingChange {
     if (json === undefined) return undefined;
     this.#sharedFrame ??= eventFrame(kind, json);
     return this.#sharedFrame;
+  }
+
+  /** The same with the job's owner. */
+  get ownedFrame(): Frame | undefined {
+    const { kind, json, ownerId } = this.change;
+    if (json === undefined) return undefined;
+    this.#ownedFrame ??= eventFrame(kind, withOwner({ json, ownerId }));
+    return this.#ownedFrame;
   }
 }

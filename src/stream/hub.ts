@@ -14,15 +14,18 @@ export type Subscriber = {
   flush(snapshot: Snapshot | undefined): void;
 };
 
-/** The topics of one job, of an owner's jobs, of a batch's jobs. */
+const EVERYTHING = "all";
+
+/** The topics of jobs, of an owner's jobs, of a batch's jobs, of all. */
 export function topicsOf(scope: Scope): string[] {
+  if (scope.kind === "all") return [EVERYTHING];
   return scope.kind === "jobs"
     ? scope.jobIds.map((id) => `job:${id}`)
     : [`${scope.kind}:${scope.id}`];
 }
 
 function topicsOfNews({ jobId, ownerId, batchId }: News): string[] {
-  const topics = [`job:${jobId}`, `owner:${ownerId}`];
+  const topics = [EVERYTHING, `job:${jobId}`, `owner:${ownerId}`];
   if (batchId !== null) topics.push(`batch:${batchId}`);
   return topics;
 }

@@ -1,8 +1,11 @@
+import type { News } from "../change/change.ts";
 import type { Hub, Subscriber } from "./hub.ts";
 
 export type Wait<T> = {
   readonly hub: Hub;
   readonly topics: readonly string[];
+  /** What of the topics is worth a look. Default: all */
+  readonly isTold?: (news: News) => boolean;
   /** Milliseconds; 0 answers at once. */
   readonly waitMs: number;
   /** The client went, or the process drains: the answer is due now. */
@@ -19,11 +22,11 @@ export async function waitForNews<T>(wait: Wait<T>): Promise<T> {
   let isRung = false;
   let ring: (() => void) | undefined;
   const bell: Subscriber = {
-    enqueue() {
-      isRung = true;
+    enqueue({ change }) {
+      isRung ||= wait.isTold?.(change) ?? true;
     },
     flush() {
-      ring?.();
+      if (isRung) ring?.();
     },
   };
   const unsubscribe = wait.hub.subscribe(wait.topics, bell);

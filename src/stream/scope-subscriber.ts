@@ -1,6 +1,6 @@
-import type { Change } from "../change/change.ts";
+import { type Change, withOwner } from "../change/change.ts";
 import { formatCursor } from "../change/cursor.ts";
-import type { ScopeWalk } from "../change/scope.ts";
+import { isTold, type Scope, type ScopeWalk } from "../change/scope.ts";
 import { hasPassed, isVisibleIn, type Snapshot } from "../change/snapshot.ts";
 import type { ScopePage } from "../db/scope-reader.ts";
 import type { Allowance } from "./allowance.ts";
@@ -22,6 +22,15 @@ export type ScopeReads = {
   next(walk: ScopeWalk, isWanted: () => boolean): Promise<ScopePage | undefined>;
 };
 
+/** What one viewer is told, and how. */
+export type ScopeView = {
+  /** Names the database in cursors. */
+  readonly epoch: string;
+  readonly scope: Scope;
+  /** Whether he is told whose jobs they are. */
+  readonly showsOwners: boolean;
+};
+
 /**
  * One viewer of many jobs: no committed change is missed, whatever the order of the commits.
  *
@@ -30,7 +39,7 @@ export type ScopeReads = {
  * with the last event of a flush, so a client's last id is always a complete snapshot.
  */
 export class ScopeSubscriber implements Subscriber {
-  readonly #epoch: string;
+  readonly #view: ScopeView;
   readonly #reads: ScopeReads;
   readonly #parked: Parked;
   #stream: EventStream | undefined;
@@ -45,13 +54,14 @@ export class ScopeSubscriber implements Subscriber {
   /** The snapshot of the newest flush that was parked as a whole. */
   #parkedSnapshot: Snapshot | undefined;
 
-  constructor(epoch: string, reads: ScopeReads, parking: Allowance) {
-    this.#epoch = epoch;
+  constructor(view: ScopeView, reads: ScopeReads, parking: Allowance) {
+    this.#view = view;
     this.#reads = reads;
     this.#parked = new Parked(parking);
   }
 
   enqueue(outgoing: OutgoingChange): void {
+    if (!isTold(this.#view.scope, outgoing.change)) return;
     if (!this.#isLive) this.#parked.add(outgoing);
     else if (this.#seen && isVisibleIn(this.#seen, outgoing.change.xid)) return;
     else if (outgoing.sharedFrame) this.#waiting.push(outgoing);
@@ -91,7 +101,8 @@ export class ScopeSubscriber implements Subscriber {
   ): void {
     const [last, snapshot] = end ?? [];
     const all = last ? [...changes, last] : changes;
-    const frames = all.flatMap(({ sharedFrame }) => sharedFrame ?? []);
+    const name = this.#view.showsOwners ? "ownedFrame" : "sharedFrame";
+    const frames = all.flatMap((outgoing) => outgoing[name] ?? []);
     const endId = snapshot && this.#cursor(snapshot);
     this.#stream?.send(frames, { events: frames.length, endId });
     for (const { change } of changes) this.#toldSince.set(change.jobId, change.version);
@@ -162,7 +173,7 @@ export class ScopeSubscriber implements Subscriber {
       const changes: Change[] = last ? [last] : [];
       changes.push(...page.changes.filter(isNew));
       last = changes.pop();
-      const frames = changes.map(({ kind, json }) => eventFrame(kind, json));
+      const frames = changes.map((change) => this.#frame(change));
       await stream.sendPaced(kept ? [kept, ...frames] : frames, frames.length);
       kept = undefined;
       if (!stream.isOpen) return false;
@@ -171,7 +182,7 @@ export class ScopeSubscriber implements Subscriber {
       if (!page) return false;
     }
     if (last) {
-      stream.send([eventFrame(last.kind, last.json, cursor)], { events: 1, kind: "replayed" });
+      stream.send([this.#frame(last, cursor)], { events: 1, kind: "replayed" });
     }
     // Nothing to tell yet, but a client without an id would come back without one, and would miss
     // a job that began and ended in between.
@@ -179,8 +190,12 @@ export class ScopeSubscriber implements Subscriber {
     return stream.isOpen;
   }
 
+  #frame(change: Change, id?: string): Frame {
+    return eventFrame(change.kind, this.#view.showsOwners ? withOwner(change) : change.json, id);
+  }
+
   #cursor(snapshot: Snapshot): string {
-    return formatCursor(this.#epoch, snapshot);
+    return formatCursor(this.#view.epoch, snapshot);
   }
 }
 

@@ -74,9 +74,15 @@ describe("404 not_found", () => {
 
 describe("405 method_not_allowed", () => {
   it("says which methods a path has, those of every router together", async () => {
-    const { body, headers } = await api.request.delete(`/v1/jobs/${NOBODYS_JOB}`).expect(405);
+    const { body, headers } = await api.request.put(`/v1/jobs/${NOBODYS_JOB}`).expect(405);
     expect(body.code).toBe("method_not_allowed");
-    expect(headers["allow"]?.split(", ").sort()).toEqual(["GET", "HEAD", "OPTIONS", "PATCH"]);
+    expect(headers["allow"]?.split(", ").sort()).toEqual([
+      "DELETE",
+      "GET",
+      "HEAD",
+      "OPTIONS",
+      "PATCH",
+    ]);
     await api.request.put("/v1/jobs").expect(405);
     await api.request.get(`/v1/jobs/${NOBODYS_JOB}/cancel`).expect(405);
     await api.request.post("/healthz").expect(405);
@@ -137,7 +143,7 @@ describe("OPTIONS", () => {
         .expect(204);
     const { headers } = await preflight(ORIGIN);
     expect(headers["access-control-allow-origin"]).toBe(ORIGIN);
-    expect(headers["access-control-allow-methods"]).toBe("GET,HEAD,POST,PATCH");
+    expect(headers["access-control-allow-methods"]).toBe("GET,HEAD,POST,PATCH,DELETE");
     expect(headers["access-control-allow-headers"]).toBe(
       "Authorization,Cache-Control,Content-Type,Last-Event-ID,Idempotency-Key,X-Callback-Token,X-Request-Id",
     );

@@ -96,7 +96,7 @@ describe("POST /v1/batches", () => {
       links: {
         self: `/v1/batches/${batch.id}`,
         events: `/v1/batches/${batch.id}/events`,
-        jobs: `/v1/jobs?batch=${batch.id}`,
+        jobs: `/v1/jobs?batchId=${batch.id}`,
       },
     });
     expect(answer.headers.get("location")).toBe(batch.links.self);

@@ -173,7 +173,7 @@ describe("GET /v1/credits/transactions", () => {
     expect(third.nextCursor).toBeNull();
   });
 
-  it.each(["limit=0", "limit=101", "cursor=x", "cursor=-1", "page=2", "owner="])(
+  it.each(["limit=0", "limit=101", "cursor=x", "cursor=-1", "page=2", "ownerId="])(
     "refuses ?%s",
     async (query) => {
       const { status, body } = await get(`/v1/credits/transactions?${query}`, "ada");

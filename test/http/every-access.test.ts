@@ -42,6 +42,7 @@ function bodyOf({ id, body }: Operation, { owner, job }: { owner: string; job: s
   // A retry is of what has failed, and what has failed takes no report.
   if (id === "updateJob") return { message: "m" };
   if (!example) return undefined;
+  if (id === "addJobs") return example;
   const isMade = ["createJob", "createBatch", "grantCredits"].includes(id);
   return isMade ? { ...example, credits: undefined, ownerId: owner } : {};
 }
@@ -49,8 +50,8 @@ function bodyOf({ id, body }: Operation, { owner, job }: { owner: string; job: s
 async function call(operation: Operation, mine: Mine & { owner: string }, token?: string) {
   const id = operation.path.includes("batches") ? mine.batch : mine.job;
   const url = new URL(operation.path.replace("{id}", id), server.url);
-  if (operation.query && "owner" in operation.query.shape)
-    url.searchParams.set("owner", mine.owner);
+  if (operation.query && "ownerId" in operation.query.shape)
+    url.searchParams.set("ownerId", mine.owner);
   if (operation.id === "streamJobs") url.searchParams.set("jobs", mine.job);
   if (operation.reads) url.searchParams.set("wait", "0");
   const body = bodyOf(operation, mine);
@@ -77,7 +78,8 @@ const has = (scope: string | undefined, some: readonly string[] | undefined) =>
 
 /** A job that has failed takes no report, which its worker is told. */
 const isDone = (operation: Operation, status: number) =>
-  status < 300 || (["updateJob", "cancelJob"].includes(operation.id) && status === 409);
+  status < 300 || (ENDED_OR_NOT.includes(operation.id) && status === 409);
+const ENDED_OR_NOT = ["updateJob", "cancelJob", "deleteBatch"];
 
 /** Those that name whose thing it is: who may not is told what he lacks, and not that there is none. */
 const NAMES_ITS_OWNER = new Set([
@@ -137,13 +139,18 @@ describe("every operation", () => {
     const [ofAll, ofOne] = [await mint(mine.owner), await mint(mine.owner, [mine.job])];
     for (const { operation, access } of withTokens) {
       const about = async (whose: typeof mine, token: string) => call(operation, whose, token);
-      if (!access.isStream) {
+      if (operation.id === "listJobs") {
+        expect(await about(mine, ofAll)).toBe(200);
+        expect(await about(mine, ofOne)).toBe(403);
+        continue;
+      }
+      if (!access.isStream && !access.isWatched) {
         expect([operation.id, await about(mine, ofAll)]).toEqual([operation.id, 403]);
         continue;
       }
       expect([operation.id, await about(mine, ofAll)]).toEqual([operation.id, 200]);
       expect([operation.id, await about(other, ofAll)]).toEqual([operation.id, 404]);
-      const isOfBatch = operation.id === "streamBatch";
+      const isOfBatch = ["streamBatch", "getBatch"].includes(operation.id);
       expect([operation.id, await about(mine, ofOne)]).toEqual([
         operation.id,
         isOfBatch ? 404 : 200,

@@ -99,7 +99,7 @@ describe("GET /v1/jobs", () => {
     const next = await get(`/v1/jobs?type=render&cursor=${body.nextCursor}`, bearer(owner));
     expect(next.body.items).toHaveLength(1);
     const none = await get("/v1/jobs?offset=100", bearer(owner)).expect(200);
-    expect(none.body).toEqual({ items: [], total: 5, nextCursor: null });
+    expect(none.body).toMatchObject({ items: [], total: 5, nextCursor: null });
   });
 
   it("gives 50 jobs unless it is told otherwise", async () => {

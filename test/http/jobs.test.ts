@@ -62,7 +62,6 @@ describe("POST /v1/jobs", () => {
 
     const job = jobSchema.strict().parse(body);
     expect(job).toMatchObject({
-      jobId: job.id,
       ownerId: "ada",
       type: "render",
       title: "A teapot",

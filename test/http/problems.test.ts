@@ -167,7 +167,7 @@ describe("400 invalid_request", () => {
     [{ error: { code: "", message: "y" } }],
     [{ message: "half \ud83e" }],
     [{ result: { "\u0000": 1 } }],
-    [{ title: "cannot change" }],
+    [{ type: "cannot change" }],
     [[]],
     [null],
     ["text"],
@@ -203,7 +203,7 @@ describe("400 invalid_request", () => {
     "from=0000-01-01",
     "to=2024-02-30",
     "type=%00",
-    "type=a&type=b",
+    "limit=1&limit=2",
     "stauts=failed",
     "__proto__=1",
   ])("refuses the list of ?%s", async (query) => {

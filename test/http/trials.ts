@@ -25,7 +25,7 @@ export function trialsOf({ operations }: Description): Trial[] {
       operation.requestBody?.content["application/json"]?.examples ?? {},
     );
     const [status, answer] = successOf(operation);
-    return Object.entries(answer.content ?? {}).flatMap(([mediaType, media]) => {
+    return contentOf(answer).flatMap(([mediaType, media]) => {
       const first = bodies.length > 0 ? bodies : [["", undefined] as const];
       const plain = first.map(([name, body]) =>
         toTrial(operation, { status, mediaType, media, bodyName: name, body: body?.value }),
@@ -41,10 +41,17 @@ export function trialsOf({ operations }: Description): Trial[] {
   });
 }
 
+/** What an answer may be; one without content is nothing. */
+function contentOf({ content = NOTHING }: Operation["responses"][string]): [string, Media][] {
+  return Object.entries(content);
+}
+
+const NOTHING: Readonly<Record<string, Media>> = { "": { schema: {}, examples: {} } };
+
 /** The answer of an operation that goes well, and its status. */
 function successOf({ operationId, responses }: Operation) {
-  const [status, answer] =
-    Object.entries(responses).find(([each, { content }]) => /^2/.test(each) && content) ?? [];
+  const goods = Object.entries(responses).filter(([each]) => /^2/.test(each));
+  const [status, answer] = goods.find(([, { content }]) => content) ?? goods[0] ?? [];
   if (!status || !answer) throw new Error(`${operationId} never goes well`);
   return [Number(status), answer] as const;
 }
@@ -80,7 +87,7 @@ function toTrial(operation: Operation, choice: Choice): Trial {
     operation,
     name: [operation.operationId, mediaType, bodyName, parameter?.name].filter(Boolean).join(" "),
     url: query ? `${path}?${query}` : path,
-    headers: { accept: mediaType, ...Object.fromEntries(values("header")) },
+    headers: { accept: mediaType || "*/*", ...Object.fromEntries(values("header")) },
     body,
     status,
     mediaType,

@@ -132,8 +132,8 @@ describe("a page of the list among a million jobs", () => {
     ["a small owner's", owner7, {}],
     ["a large owner's", owner0, {}],
     ["a large owner's by status", { ...owner0, statuses: ["failed"] }, {}],
-    ["a large owner's by type", { ...owner0, type: "mesh" }, {}],
-    ["a large owner's by both", { ...owner0, statuses: ["processing"], type: "video" }, {}],
+    ["a large owner's by type", { ...owner0, types: ["mesh"] }, {}],
+    ["a large owner's by both", { ...owner0, statuses: ["processing"], types: ["video"] }, {}],
     ["a large owner's by date", { ...owner0, from: "2026-03-01", to: "2026-03-02" }, {}],
     ["a small owner's with a total", owner7, { offset: 50 }],
     ["a large owner's of a hundred", owner0, { limit: 100 }],
@@ -144,7 +144,7 @@ describe("a page of the list among a million jobs", () => {
     ],
     ["everybody's", {}, {}],
     ["everybody's by status", { statuses: ["failed"] }, {}],
-    ["everybody's by type", { type: "mesh" }, {}],
+    ["everybody's by type", { types: ["mesh"] }, {}],
     ["everybody's by date", { from: "2026-03-01", to: "2026-03-02" }, {}],
   ];
 

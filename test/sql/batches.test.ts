@@ -142,7 +142,7 @@ describe("the counts of a batch", () => {
     await session.query("commit");
     expect(await read(id)).toMatchObject({ completed: 3, version: 3 });
     await database.query("select jobcast.complete_job($1)", [jobs[0]]);
-    await database.query("update jobcast.jobs set metadata = '{}' where id = $1", [jobs[0]]);
+    await database.query("update jobcast.jobs set params = '{}' where id = $1", [jobs[0]]);
     expect(await read(id)).toMatchObject({ version: 3 });
   });
 

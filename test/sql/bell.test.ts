@@ -63,7 +63,7 @@ describe("the bell", () => {
       const rung = await ringsOf(
         ["update jobcast.jobs set message = 'x' where false"],
         ["update jobcast.jobs set progress = 0 where id = $1", [id]],
-        ["update jobcast.jobs set title = 'x' where id = $1", [id]],
+        ["update jobcast.jobs set params = '7' where id = $1", [id]],
         ["insert into jobcast.jobs (owner_id, type) select 'ada', 't' where false"],
         ["select jobcast.update_jobs('[]')"],
         ["begin"],

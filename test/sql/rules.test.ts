@@ -100,11 +100,11 @@ describe("versions", () => {
 
   it("are not made by a change that nobody streams, which is kept all the same", async () => {
     const id = await createJob();
-    await database.query("update jobcast.jobs set title = 'new' where id = $1", [id]);
-    const rows = await database.query("select title, version from jobcast.jobs where id = $1", [
+    await database.query("update jobcast.jobs set params = '7' where id = $1", [id]);
+    const rows = await database.query("select params, version from jobcast.jobs where id = $1", [
       id,
     ]);
-    expect(rows).toEqual([{ title: "new", version: 1 }]);
+    expect(rows).toEqual([{ params: 7, version: 1 }]);
     expect(await versions(id)).toEqual([1]);
   });
 

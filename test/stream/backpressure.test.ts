@@ -127,6 +127,7 @@ describe("a long history", () => {
     const history = longHistory(300, 100_000);
     const page = (after: number) => ({
       ownerId: "alice",
+      batchId: null,
       version: history.length,
       status: "completed" as const,
       tagAfter: null,

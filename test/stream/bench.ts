@@ -89,10 +89,13 @@ export function change(version: number, event: Partial<StatusEvent> = {}, xid = 
     estimatedSecondsRemaining: null,
     source: "sql",
     occurredAt: "2026-01-01T00:00:00.000Z",
+    type: "image",
+    title: null,
+    metadata: null,
     ...event,
   };
-  const { jobId, status, batchId } = whole;
+  const { jobId, status, batchId, type } = whole;
   const json = JSON.stringify(whole);
   const id = formatEventId(version, "abcdef");
-  return { kind: "status", ownerId: "alice", xid, jobId, version, id, status, batchId, json };
+  return { kind: "status", ownerId: "alice", xid, jobId, version, id, status, batchId, type, json };
 }

@@ -29,7 +29,14 @@ function createJob() {
     const above = after ?? history.length - 1;
     const events = history.filter(({ version }) => version > above).slice(0, PAGE);
     const status = newest?.status ?? "pending";
-    return { ownerId: "alice", version: history.length, status, tagAfter: null, events };
+    return {
+      ownerId: "alice",
+      batchId: null,
+      version: history.length,
+      status,
+      tagAfter: null,
+      events,
+    };
   }
   async function read(after: number | null): Promise<JobReplay> {
     if (isHeld) await new Promise<void>((resolve) => reads.push(resolve));

@@ -6,12 +6,21 @@ import { Allowance } from "../../src/stream/allowance.ts";
 import { ResponseConnection } from "../../src/stream/connection.ts";
 import { chunksOf, eventFrame, OutgoingChange } from "../../src/stream/frames.ts";
 import { Hub } from "../../src/stream/hub.ts";
-import { type Opening, ScopeSubscriber } from "../../src/stream/scope-subscriber.ts";
+import {
+  type Opening,
+  ScopeSubscriber,
+  type ScopeView,
+} from "../../src/stream/scope-subscriber.ts";
 import { until } from "../support/deadline.ts";
 import { type Bench, change, JOB, openBench } from "./bench.ts";
 import { upTo, versionsOf } from "./edge.ts";
 
 const EPOCH = "abc";
+const view: ScopeView = {
+  epoch: EPOCH,
+  scope: { kind: "owner", id: "alice" },
+  showsOwners: false,
+};
 
 let bench: Bench;
 
@@ -49,7 +58,7 @@ function subscribe(read?: (since: Snapshot) => Promise<Opening>) {
       throw new Error("it read on although there was no next page");
     },
   };
-  const subscriber = new ScopeSubscriber(EPOCH, reads, new Allowance(1_048_576));
+  const subscriber = new ScopeSubscriber(view, reads, new Allowance(1_048_576));
   hub.subscribe(["owner:alice"], subscriber);
   return { hub, subscriber };
 }

@@ -60,6 +60,7 @@ export async function startJobsApi({
     readBody: createBodyReader(new BodyPlaces()),
     jobs: createJobStore(lanes),
     callbackLink: createCallbackLinks({ key: async () => key }),
+    epoch: () => "epoch",
     readiness: () => api.readiness,
   };
   const health = service.operations.filter(({ path }) => /^\/(healthz|readyz)$/.test(path));

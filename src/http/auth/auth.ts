@@ -27,7 +27,7 @@ export type StreamTokenKey = {
   isCurrent(key: Buffer): boolean;
 };
 
-type Kind = "api" | "streams";
+type Kind = "api" | "reads" | "streams";
 
 const SAFE_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
@@ -42,6 +42,7 @@ const claimsSchema = z.object({
 
 const streamClaimsSchema = claimsSchema.extend({
   jobs: z.array(z.string()).optional(),
+  batchId: z.string().optional(),
   jti: z.string().optional(),
 });
 
@@ -51,7 +52,7 @@ const streamClaimsSchema = claimsSchema.extend({
  * stands in the log, and in the answer where `explainRefusals` says so.
  *
  * `api` takes the Authorization header or the cookie, and refuses stream tokens with 403
- * insufficient_scope; `streams` takes those, and `?access_token=` too.
+ * insufficient_scope; `reads` takes those too, and `streams` also from `?access_token=`.
  */
 export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
   const checkUserToken = createUserTokenCheck({ ...options.jwt, log: options.log });
@@ -61,7 +62,7 @@ export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
     const found = findToken(req, { query: kind === "streams" });
     if (!found) return undefined;
     const { token, from } = found;
-    const isHarmless = kind === "api" && SAFE_METHODS.has(req.method);
+    const isHarmless = kind !== "streams" && SAFE_METHODS.has(req.method);
     if (from === "cookie" && !isHarmless && !isTrustedOrigin(req, options)) {
       throw new JobcastError("origin_not_allowed", "Pages of this origin may not use the cookie.");
     }
@@ -70,8 +71,8 @@ export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
     }
     const key = await streamTokenKey.read();
     const claims = streamClaimsSchema.parse(await checkStreamToken(token, key));
-    if (kind === "streams") return toCaller(claims, () => !streamTokenKey.isCurrent(key));
-    throw new JobcastError("insufficient_scope", "A stream token can do nothing but subscribe.");
+    if (kind !== "api") return toCaller(claims, () => !streamTokenKey.isCurrent(key));
+    throw new JobcastError("insufficient_scope", "A stream token can do nothing but watch.");
   }
 
   /** For strangers every refusal looks the same: the difference would help to forge the next token. */
@@ -98,11 +99,15 @@ export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
     };
   }
 
-  return { api: createHandler("api"), streams: createHandler("streams") };
+  return {
+    api: createHandler("api"),
+    reads: createHandler("reads"),
+    streams: createHandler("streams"),
+  };
 }
 
 function toCaller(
-  { sub, exp, scope, jobs, jti }: z.infer<typeof streamClaimsSchema>,
+  { sub, exp, scope, jobs, batchId, jti }: z.infer<typeof streamClaimsSchema>,
   isRevoked: (() => boolean) | undefined,
 ): Caller {
   const subscribeOnly = isRevoked !== undefined;
@@ -112,6 +117,7 @@ function toCaller(
     subscribeOnly,
     viewer: subscribeOnly && jti !== undefined ? `token ${jti}` : undefined,
     jobs: jobs && new Set(jobs),
+    batchId,
     isRevoked,
     // Whole seconds, upwards: the very rule by which a token is refused from then on.
     expiresAt: Math.min(Math.ceil(exp + CLOCK_TOLERANCE_SECONDS) * 1000, END_OF_TIME_MS),

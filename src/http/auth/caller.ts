@@ -16,6 +16,8 @@ export type Caller = {
   readonly viewer: string | undefined;
   /** The jobs that a stream token is limited to. */
   readonly jobs: ReadonlySet<string> | undefined;
+  /** The batch that a stream token is limited to, and its jobs. */
+  readonly batchId: string | undefined;
   /** Of a stream token: whether somebody has voided it meanwhile. */
   readonly isRevoked?: (() => boolean) | undefined;
   /** When its streams end: milliseconds since the epoch, the tolerance for clocks included. */

@@ -12,6 +12,8 @@ export type StreamGrant = {
   readonly ownerId: string;
   /** Left out: all jobs of the owner. */
   readonly jobs?: readonly string[] | undefined;
+  /** Left out: see `jobs`. */
+  readonly batchId?: string | undefined;
   /** What lets the owner see the jobs that are named and somebody else's. */
   readonly scope?: "jobs:read" | undefined;
   /** Whether its streams are counted by themselves: it is one viewer of many. */
@@ -31,13 +33,16 @@ export type MintStreamToken = (
 
 /** Signs stream tokens with the key that all processes on one database share. */
 export function createStreamTokenMint(key: () => Promise<Buffer>): MintStreamToken {
-  return async ({ ownerId, jobs, scope, isForOneViewer, ttlSeconds = TTL_SECONDS, notAfter }) => {
+  return async (grant) => {
+    const { ownerId, jobs, batchId, scope, isForOneViewer } = grant;
+    const { ttlSeconds = TTL_SECONDS, notAfter } = grant;
     const wanted = Math.floor(Date.now() / 1_000) + ttlSeconds;
     const exp = Math.min(wanted, (notAfter ?? Number.POSITIVE_INFINITY) / 1_000);
     const claims = {
       sub: ownerId,
       exp,
       ...(jobs && { jobs }),
+      ...(batchId !== undefined && { batchId }),
       ...(scope && { scope }),
       ...(isForOneViewer && { jti: randomUUID() }),
     };

@@ -8,6 +8,9 @@ export class MalformedTokenError extends Error {}
 
 const COOKIE = "jobcast_token";
 
+/** Of the query of streams: `EventSource` sends no headers. */
+export const TOKEN_PARAMETER = "access_token";
+
 /** [RFC 6750, 2.1] b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"=" */
 const TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/;
 
@@ -23,7 +26,7 @@ const MAX_TOKEN_LENGTH = 16_384;
 export function findToken(req: Request, { query }: { query: boolean }): FoundToken | undefined {
   const header = bearerToken(req.headersDistinct["authorization"]);
   if (header !== undefined) return { token: checked(header, "header"), from: "header" };
-  const parameter: unknown = query ? req.query["access_token"] : undefined;
+  const parameter: unknown = query ? req.query[TOKEN_PARAMETER] : undefined;
   if (parameter !== undefined) return { token: checked(parameter, "query"), from: "query" };
   const cookie = cookieValue(req.headers.cookie);
   if (cookie !== undefined) return { token: checked(cookie, "cookie"), from: "cookie" };

@@ -1,14 +1,14 @@
 import type { Request, Response } from "express";
+import type { BatchText } from "../../change/batch-text.ts";
 import { formatEventId } from "../../change/event-id.ts";
 import type { BatchState } from "../../db/batch-reader.ts";
 import { JobcastError } from "../../errors.ts";
-import type { Batch } from "../../protocol/batch.ts";
 import { isFinal } from "../../protocol/status.ts";
 import { BatchSubscriber } from "../../stream/batch-subscriber.ts";
 import { waitForNews } from "../../stream/long-poll.ts";
 import type { Admission } from "../../stream/registry.ts";
 import { readForRequest, readWithRetry } from "../../stream/retry.ts";
-import { mayReadOwner } from "../access.ts";
+import { mayReadBatch } from "../access.ts";
 import { type Caller, callerOf } from "../auth/caller.ts";
 import { parseId } from "../validate.ts";
 import { clientGone, NOT_FOUND, waitMsOf } from "./events-request.ts";
@@ -33,8 +33,8 @@ export async function batchEvents(
 }
 
 /** @throws {JobcastError} not_found, in the same words for no batch and for somebody else's */
-export function visibleBatch(batch: Batch | undefined, caller: Caller): Batch {
-  if (batch && mayReadOwner(caller, batch.ownerId)) return batch;
+export function visibleBatch(batch: BatchText | undefined, caller: Caller): BatchText {
+  if (batch && mayReadBatch(caller, batch)) return batch;
   throw new JobcastError("not_found", NOT_FOUND);
 }
 
@@ -93,7 +93,7 @@ async function poll(
     hasNews: (read) => isNews(read) || isFinal(read.batch.status),
   });
   answerPoll(res, deps, {
-    events: isNews(state) ? [JSON.stringify(state.batch)] : [],
+    events: isNews(state) ? [state.batch.json] : [],
     cursor: state.id,
     done: isFinal(state.batch.status),
     isReset: isUnknownTo(state, last),

@@ -1,8 +1,6 @@
 import type { Request, Response } from "express";
 import { z } from "zod";
-import type { Scope } from "../../change/scope.ts";
 import { JobcastError } from "../../errors.ts";
-import { jobIdSchema } from "../../protocol/job.ts";
 import type { Transport } from "../../stream/registry.ts";
 import type { Caller } from "../auth/caller.ts";
 
@@ -12,9 +10,6 @@ const MAX_WAIT_SECONDS = 60;
 
 /** The most that is really waited: nginx, AWS and others give up at 60 s, and would win the race. */
 const LONGEST_WAIT_MS = 55_000;
-
-/** A URL longer than this does not pass every proxy. */
-export const MAX_NAMED_JOBS = 100;
 
 /** The query parameter `wait` of a long poll, in seconds. */
 export const waitSchema = z.coerce
@@ -58,34 +53,6 @@ export function waitMsOf(req: Request, caller: Caller): number {
       { path: "query.wait", message: `must be a number of seconds from 0 to ${MAX_WAIT_SECONDS}` },
     ],
   });
-}
-
-/** `?jobs=a,b`, `?batch=id`, or all the caller's own; a stream token's jobs stand for "all". */
-export function scopeOf(req: Request, caller: Caller): Scope {
-  const { jobs, batch } = req.query;
-  if (jobs === undefined && batch === undefined) {
-    if (caller.jobs) return { kind: "jobs", jobIds: [...caller.jobs] };
-    return { kind: "owner", id: caller.ownerId };
-  }
-  if (jobs !== undefined && batch !== undefined) {
-    throw new JobcastError("invalid_request", "Name jobs or a batch, not both.", {
-      fields: [{ path: "query.batch", message: "cannot be combined with jobs" }],
-    });
-  }
-  if (batch !== undefined) {
-    const id = jobIdSchema.safeParse(batch);
-    if (!id.success) throw new JobcastError("not_found", NOT_FOUND);
-    return { kind: "batch", id: id.data.toLowerCase() };
-  }
-  const ids = z.array(jobIdSchema).min(1).safeParse([jobs].flat().join(",").split(","));
-  if (!ids.success) throw new JobcastError("not_found", NOT_FOUND);
-  const jobIds = [...new Set(ids.data.map((id) => id.toLowerCase()))];
-  if (jobIds.length > MAX_NAMED_JOBS) {
-    throw new JobcastError("invalid_request", "Too many jobs for one stream.", {
-      fields: [{ path: "query.jobs", message: `must name at most ${MAX_NAMED_JOBS} jobs` }],
-    });
-  }
-  return { kind: "jobs", jobIds };
 }
 
 /** Aborted when the client has gone. */

@@ -112,6 +112,6 @@ async function poll(
 
 /** @throws {JobcastError} not_found, in the same words for no job and for somebody else's */
 function visible(replay: JobReplay | undefined, jobId: string, caller: Caller): JobReplay {
-  if (replay && mayRead(caller, { id: jobId, ownerId: replay.ownerId })) return replay;
+  if (replay && mayRead(caller, { ...replay, id: jobId })) return replay;
   throw new JobcastError("not_found", NOT_FOUND);
 }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Request, Response } from "express";
+import { withOwner } from "../../change/change.ts";
 import {
   formatCursor,
   formatWalk,
@@ -7,7 +8,7 @@ import {
   parseCursor,
   parseWalk,
 } from "../../change/cursor.ts";
-import type { Scope } from "../../change/scope.ts";
+import { isTold, type Scope } from "../../change/scope.ts";
 import type { Snapshot } from "../../change/snapshot.ts";
 import { JobcastError } from "../../errors.ts";
 import { topicsOf } from "../../stream/hub.ts";
@@ -15,10 +16,11 @@ import { waitForNews } from "../../stream/long-poll.ts";
 import type { Admission } from "../../stream/registry.ts";
 import { readForRequest, readWithRetry } from "../../stream/retry.ts";
 import { type Opening, ScopeSubscriber } from "../../stream/scope-subscriber.ts";
-import { mayRead } from "../access.ts";
+import { mayRead, maySeeOwners } from "../access.ts";
 import { type Caller, callerOf } from "../auth/caller.ts";
 import { visibleBatch } from "./batch-events.ts";
-import { clientGone, lastIdOf, NOT_FOUND, scopeOf, waitMsOf } from "./events-request.ts";
+import { clientGone, lastIdOf, NOT_FOUND, waitMsOf } from "./events-request.ts";
+import { scopeOf } from "./scope-query.ts";
 import { answerHead, answerPoll, type EventsDeps, openStream } from "./stream-edge.ts";
 
 /** How often a long poll is answered at most whose cursor says less than its answer. */
@@ -50,9 +52,8 @@ async function stream(
 ): Promise<void> {
   const { hub, registry, scopeReader, onError } = deps;
   const caller = callerOf(res);
-  const epoch = deps.epoch();
   const subscriber = new ScopeSubscriber(
-    epoch,
+    { epoch: deps.epoch(), scope, showsOwners: maySeeOwners(caller) },
     {
       since: (snapshot, isWanted) =>
         readWithRetry(() => readSince(scope, snapshot, caller, deps), isWanted, onError),
@@ -79,6 +80,7 @@ async function poll(req: Request, res: Response, deps: EventsDeps, scope: Scope)
   const { page, isReset } = await waitForNews({
     hub: deps.hub,
     topics: topicsOf(scope),
+    isTold: (news) => isTold(scope, news),
     waitMs: waitMsOf(req, caller),
     signal: AbortSignal.any([clientGone(res), deps.registry.draining]),
     read: () => readOpening(scope, caller, lastId, deps),
@@ -94,7 +96,7 @@ async function poll(req: Request, res: Response, deps: EventsDeps, scope: Scope)
   // What does not fit into it is told again, which is not to happen all day long.
   if (parseCursor(epoch, cursor)?.xmax !== snapshot.xmax) await pause(deps.registry.draining);
   answerPoll(res, deps, {
-    events: changes.map(({ json }) => json),
+    events: changes.map((change) => (maySeeOwners(caller) ? withOwner(change) : change.json)),
     cursor: next ? formatWalk(epoch, next) : cursor,
     done: false,
     isReset,

@@ -44,6 +44,9 @@ const PENDING: StatusEvent = {
   estimatedSecondsRemaining: null,
   source: "api",
   occurredAt: "2026-07-28T09:30:00.000Z",
+  type: IMAGE.type,
+  title: IMAGE.title,
+  metadata: IMAGE.metadata,
 };
 
 const RENDERING: StatusEvent = {
@@ -69,14 +72,13 @@ const ENLARGING: StatusEvent = {
 /** The versions of the image's job, ascending. */
 export const EVENTS = [PENDING, RENDERING, ENLARGING] as const;
 
+const { jobId, ...FIRST } = PENDING;
+
 export const JOB: Job = {
-  ...PENDING,
-  id: JOB_ID,
+  id: jobId,
+  ...FIRST,
   ownerId: OWNER,
-  type: IMAGE.type,
-  title: IMAGE.title,
   params: IMAGE.params,
-  metadata: IMAGE.metadata,
   credits: { charged: 5, refunded: 0 },
   createdAt: PENDING.occurredAt,
   updatedAt: PENDING.occurredAt,
@@ -87,10 +89,11 @@ export const JOB: Job = {
 };
 
 /** The image's job as one of its versions left it. */
-export function jobAt(event: StatusEvent): Job {
+export function jobAt({ jobId: id, ownerId: _, ...event }: StatusEvent): Job {
   return {
     ...JOB,
     ...event,
+    id,
     updatedAt: event.occurredAt,
     startedAt: event.status === "pending" ? null : RENDERING.occurredAt,
   };
@@ -99,7 +102,6 @@ export function jobAt(event: StatusEvent): Job {
 export const EXPORT_JOB: Job = {
   ...JOB,
   id: EXPORT_ID,
-  jobId: EXPORT_ID,
   type: EXPORT.type,
   title: null,
   params: null,
@@ -118,13 +120,14 @@ export const MESHES = {
   jobs: [
     { type: "mesh", params: { file: "bridge.obj" } },
     { type: "mesh", params: { file: "bicycle.obj" } },
-  ],
+  ] as const,
 };
 
 export const BATCH_EVENT: Batch = {
   id: BATCH_ID,
   ownerId: OWNER,
   title: MESHES.title,
+  metadata: null,
   total: 2,
   completed: 0,
   failed: 0,
@@ -141,27 +144,31 @@ export const BATCH: BatchResource = {
   links: {
     self: `/v1/batches/${BATCH_ID}`,
     events: `/v1/batches/${BATCH_ID}/events`,
-    jobs: `/v1/jobs?batch=${BATCH_ID}`,
+    jobs: `/v1/jobs?batchId=${BATCH_ID}`,
   },
 };
 
-/** Its jobs, as their creation answers. */
-export const MESH_JOBS = [
-  "01984f2f-0b7e-7d19-a1c3-5e7f90b2d466",
-  "01984f2f-0b7e-7d1a-8f05-c2d4e6b81a39",
-].map((id, index) =>
-  asCreated({
+/** Its jobs, as their creation answers, and one that is added to it. */
+export const [MESH_JOBS, ADDED_JOB] = [
+  [
+    meshJob("01984f2f-0b7e-7d19-a1c3-5e7f90b2d466", 0),
+    meshJob("01984f2f-0b7e-7d1a-8f05-c2d4e6b81a39", 1),
+  ],
+  meshJob("01984f2f-7c31-7a52-9e4d-0a6b8c2f5d17", 0),
+] as const;
+
+function meshJob(id: string, index: 0 | 1): CreatedJob {
+  return asCreated({
     ...EXPORT_JOB,
     ...MESHES.jobs[index],
     id,
-    jobId: id,
     batchId: BATCH_ID,
     createdAt: BATCH_EVENT.createdAt,
     updatedAt: BATCH_EVENT.createdAt,
     occurredAt: BATCH_EVENT.createdAt,
     links: { self: `/v1/jobs/${id}`, events: `/v1/jobs/${id}/events` },
-  }),
-);
+  });
+}
 
 /** What only looks like one, another for each attempt of each job. */
 export function callbackToken({ id, attempt }: Job): string {

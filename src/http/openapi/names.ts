@@ -1,5 +1,7 @@
 import { z } from "zod";
 import {
+  addedJobsSchema,
+  addJobsSchema,
   batchListSchema,
   batchResourceSchema,
   batchSchema,
@@ -22,6 +24,7 @@ import {
   createJobSchema,
   jobActionSchema,
   jobSchema,
+  retryJobSchema,
   updateJobSchema,
   updateJobsSchema,
   updateResultsSchema,
@@ -39,6 +42,8 @@ import { createStreamTokenSchema, streamTokenSchema } from "../../protocol/strea
 export const NAMES = z.registry<{ id: string }>();
 
 for (const [id, schema] of Object.entries({
+  AddJobs: addJobsSchema,
+  AddedJobs: addedJobsSchema,
   Batch: batchResourceSchema,
   BatchEvent: batchSchema,
   BatchList: batchListSchema,
@@ -65,6 +70,7 @@ for (const [id, schema] of Object.entries({
   Ping: pingSchema,
   Problem: problemSchema,
   Readiness: readinessSchema,
+  RetryJob: retryJobSchema,
   Ready: readySchema,
   Reset: resetSchema,
   Statistics: statisticsSchema,

@@ -71,6 +71,17 @@ export const PROBLEM_TEXTS: Readonly<Record<ErrorCode, ProblemText>> = {
     detail: "Another attempt of the job is running.",
     members: { job: { status: "processing", attempt: 2 } },
   },
+  version_mismatch: {
+    when: "The update named the `version` that it is for, and the job has another by now; `job.version` says which",
+    remedy: "Read the job, decide again, and send the update with the new version",
+    detail: "The job has another version by now.",
+    members: { job: { status: "processing", version: 4 } },
+  },
+  job_exists: {
+    when: "A job with the `id` that the request chose exists",
+    remedy: "Take it for created, or choose another id",
+    detail: "There is a job with this id.",
+  },
   idempotency_key_in_use: {
     when: "A request with this `Idempotency-Key` is still under way",
     remedy: "Wait for as long as `Retry-After` says, then send the same request again",

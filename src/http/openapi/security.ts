@@ -60,9 +60,11 @@ export function securityOf(access: Access): Requirement[] {
 /** What the description of an operation says of its scopes, in words. */
 export function scopeText(access: Access): string {
   if (typeof access === "string") return "";
-  const { scopes, others } = access;
+  const { scopes, others, ownersMay, isWatched } = access;
   const words = [
     ...(scopes ? [`Needs the scope ${or(scopes)}.`] : []),
+    ...(ownersMay === undefined ? [] : [`Owners may ${ownersMay} without.`]),
+    ...(isWatched ? ["A stream token is enough for what it may watch."] : []),
     ...(others && others !== scopes ? [`With what is somebody else's: ${or(others)}.`] : []),
   ];
   return words.length === 0 ? "" : `\n\n${words.join(" ")}`;

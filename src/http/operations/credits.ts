@@ -48,7 +48,7 @@ export const credits: Resource = {
       method: "get",
       path: "/v1/credits",
       summary: "Read a balance",
-      description: "Without `owner` the caller's own.",
+      description: "Without `ownerId` the caller's own.",
       access: ACCESS.getCredits,
       query: creditsQuerySchema,
       answers: {
@@ -59,7 +59,7 @@ export const credits: Resource = {
       },
       problems: [],
       async handler({ credits: store }, { caller, query }) {
-        return reply(await store.account(accountOwner(caller, query.owner), caller.ownerId));
+        return reply(await store.account(accountOwner(caller, query.ownerId), caller.ownerId));
       },
     }),
     defineOperation({
@@ -67,7 +67,7 @@ export const credits: Resource = {
       method: "get",
       path: "/v1/credits/transactions",
       summary: "Read a ledger",
-      description: "The newest entry first. Without `owner` the caller's own.",
+      description: "The newest entry first. Without `ownerId` the caller's own.",
       access: ACCESS.listCreditTransactions,
       query: creditEntriesQuerySchema,
       answers: {
@@ -80,7 +80,7 @@ export const credits: Resource = {
       },
       problems: [],
       async handler({ credits: store }, { caller, query }) {
-        const ownerId = accountOwner(caller, query.owner);
+        const ownerId = accountOwner(caller, query.ownerId);
         const page = { limit: query.limit, before: query.cursor };
         const { entries, next } = await store.entries(ownerId, page, caller.ownerId);
         return reply({

@@ -1,11 +1,10 @@
 import { z } from "zod";
-import { jobIdSchema } from "../../protocol/job.ts";
 import { statusPollSchema } from "../../protocol/poll-answer.ts";
 import { ACCESS } from "../access.ts";
 import { withAdmission } from "../events/admission.ts";
-import { MAX_NAMED_JOBS } from "../events/events-request.ts";
 import { jobEvents } from "../events/job-events.ts";
 import { scopeEvents } from "../events/scope-events.ts";
+import { scopeQuery } from "../events/scope-query.ts";
 import { EVENT_TABLE } from "../openapi/event-table.ts";
 import { streamText } from "../openapi/event-text.ts";
 import { CURSOR, EVENTS, eventIdOf, JOB_ID } from "../openapi/examples.ts";
@@ -88,23 +87,9 @@ Listen with \`addEventListener("status", ...)\`: named events do not reach \`onm
       path: "/v1/events",
       summary: "Watch many jobs",
       description:
-        "The named jobs, those of a batch, or all of the caller's. First the present states (without names, of what has not ended), then live. No committed change is missed; one may repeat after a connection broke, which `jobId` and `version` tell. The stream does not end by itself.",
+        "The named jobs, those of a batch or of an owner, or all that the caller may read: his own, and with `jobs:read` everybody's. First the present states (of an owner and of all, of what has not ended), then live. No committed change is missed; one may repeat after a connection broke, which `jobId` and `version` tell. The stream does not end by itself.",
       access: ACCESS.streamJobs,
-      reads: z.object({
-        jobs: z
-          .array(jobIdSchema)
-          .min(1)
-          .max(MAX_NAMED_JOBS)
-          .optional()
-          .meta({
-            description: "Ids with commas between them. Not with `batch`.",
-            example: [JOB_ID],
-          }),
-        batch: jobIdSchema
-          .optional()
-          .meta({ description: "All jobs of a batch. Not with `jobs`." }),
-        ...resumeQuery(CURSOR).shape,
-      }),
+      reads: z.object({ ...scopeQuery.shape, ...resumeQuery(CURSOR).shape }),
       headers: resumeHead(CURSOR),
       answers: {
         200: {

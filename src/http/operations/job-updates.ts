@@ -1,18 +1,19 @@
 import type { Request } from "express";
 import { toRefusal } from "../../database-errors.ts";
 import type { UpdateOutcome } from "../../db/job-updates.ts";
-import type { JobPatch } from "../../db/jobs.ts";
+import type { JobPatch, JobStore } from "../../db/jobs.ts";
 import { JobcastError } from "../../errors.ts";
 import {
-  jobIdSchema,
   jobSchema,
   updateJobSchema,
   updateJobsSchema,
   updateResultsSchema,
 } from "../../protocol/job.ts";
-import { isFinal, type Status } from "../../protocol/status.ts";
+import { jobIdSchema } from "../../protocol/job-id.ts";
+import { isFinal, statusCalled } from "../../protocol/status.ts";
 import { toStorable } from "../../protocol/storable.ts";
-import { ACCESS } from "../access.ts";
+import { ACCESS, mayWrite, requireScope } from "../access.ts";
+import type { Caller } from "../auth/caller.ts";
 import { type JsonBody, parseBodyJson } from "../body.ts";
 import { toJobcastError } from "../foreign-errors.ts";
 import { jsonArray, withLinks } from "../job-links.ts";
@@ -48,7 +49,7 @@ export const jobUpdates: Resource = {
       path: "/v1/jobs/{id}",
       summary: "Update a job",
       description:
-        "What is named changes, null empties, the rest stays. An update that changes nothing makes no version, and so does a progress that is lower than the present one. To say the same end again is no error; another end is a conflict.",
+        "What is named changes, null empties, the rest stays. Owners may do so with the title and the metadata. An update that changes nothing makes no version, and so does a progress that is lower than the present one. To say the same end again is no error; another end is a conflict.",
       access: ACCESS.updateJob,
       params: jobPath(JOB_ID),
       body: {
@@ -70,14 +71,14 @@ export const jobUpdates: Resource = {
           content: json(jobSchema, { progress: jobAt(rendering) }),
         },
       },
-      problems: ["not_found", "job_conflict", "attempt_mismatch"],
-      async handler({ jobs, readBody }, { req, res, caller, id, baseUrl }) {
+      problems: ["not_found", "job_conflict", "attempt_mismatch", "version_mismatch"],
+      async handler({ jobs, readBody }, call) {
+        const { req, res, caller, baseUrl } = call;
+        if (!mayWrite(caller)) await requireOwnJob(jobs, caller, req);
         const bytes = await readBody(req, res, caller.ownerId);
-        const job = await jobs.update(
-          id,
-          readPatch(bytes, req.get("content-type")),
-          caller.ownerId,
-        );
+        const { patch, named } = readPatch(bytes, req.get("content-type"));
+        if (!named.every((name) => OWNERS_MEMBERS.has(name))) requireScope(caller, "jobs:write");
+        const job = await jobs.update(call.id, patch, caller.ownerId);
         return { json: withLinks(job, baseUrl) };
       },
     }),
@@ -131,10 +132,23 @@ export const jobUpdates: Resource = {
   ],
 };
 
-function readPatch(bytes: Buffer, contentType: string | undefined): JobPatch {
+/** What is somebody else's and what is nobody's look the same to who may write none. */
+async function requireOwnJob(jobs: JobStore, caller: Caller, req: Request): Promise<void> {
+  const { data: id } = jobIdSchema.safeParse(req.params["id"]);
+  const job = id === undefined ? undefined : await jobs.get(id.toLowerCase(), caller.ownerId);
+  if (job?.ownerId !== caller.ownerId) requireScope(caller, "jobs:write");
+}
+
+/** What an owner may say of his job; the others are reports. */
+const OWNERS_MEMBERS: ReadonlySet<string> = new Set(["title", "metadata", "version"]);
+
+function readPatch(
+  bytes: Buffer,
+  contentType: string | undefined,
+): { readonly patch: JobPatch; readonly named: readonly string[] } {
   const body = parseReport(bytes, contentType, (value) => [value]);
-  const { attempt } = parseBody(updateJobSchema, body);
-  return { patch: body.text, attempt };
+  const { attempt, ...members } = parseBody(updateJobSchema, body);
+  return { patch: { patch: body.text, attempt }, named: Object.keys(members) };
 }
 
 function readPatches(
@@ -165,9 +179,8 @@ function parseReport(
 }
 
 function isEnd(update: unknown): boolean {
-  return (
-    typeof update === "object" && update !== null && isFinal((update as { status: Status }).status)
-  );
+  const status = statusCalled((update as { status?: unknown } | null)?.status);
+  return status !== undefined && isFinal(status);
 }
 
 function isJobId(id: string): boolean {

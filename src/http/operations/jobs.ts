@@ -1,13 +1,14 @@
 import type { Request } from "express";
 import { z } from "zod";
-import type { JobText } from "../../change/job-text.ts";
-import type { JobStore, NewJob } from "../../db/jobs.ts";
+import { formatCursor } from "../../change/cursor.ts";
+import type { NewJob } from "../../db/jobs.ts";
 import {
   type CreateJob,
   createdJobSchema,
   createJobSchema,
   jobActionSchema,
   jobSchema,
+  retryJobSchema,
 } from "../../protocol/job.ts";
 import {
   historyQuerySchema,
@@ -15,7 +16,7 @@ import {
   jobListSchema,
   listJobsQuerySchema,
 } from "../../protocol/job-list.ts";
-import { ACCESS, listedOwner, mayPassOn, mayRead, requireOwn } from "../access.ts";
+import { ACCESS, listedOwner, mayPassOn, requireNaming, requireOwn } from "../access.ts";
 import type { Caller } from "../auth/caller.ts";
 import { SMALL_BODY } from "../body.ts";
 import { onceOf } from "../idempotency-key.ts";
@@ -23,6 +24,7 @@ import { formatJobCursor, parseJobCursor } from "../job-cursor.ts";
 import { jsonArray, selfLink, withCallback, withLinks } from "../job-links.ts";
 import {
   asCreated,
+  CURSOR,
   EVENTS,
   EXPORT,
   EXPORT_ID,
@@ -32,7 +34,8 @@ import {
   JOB_ID,
 } from "../openapi/examples.ts";
 import { defineOperation, json, type Resource } from "../operation.ts";
-import { noSuchJob } from "../validate.ts";
+import { viewerToken, withToken } from "../viewer-token.ts";
+import { findJob, findOwnJob } from "./find-job.ts";
 import { idempotentHead, jobPath } from "./parameters.ts";
 
 const cancelled = {
@@ -75,13 +78,21 @@ export const jobs: Resource = {
           }),
         },
       },
-      problems: ["insufficient_credits", "idempotency_key_in_use", "idempotency_key_reused"],
-      async handler({ jobs, callbackLink }, { req, caller, body, baseUrl }) {
-        const job = await jobs.create(toNewJob(req, caller, await body()), caller.ownerId);
+      problems: [
+        "insufficient_credits",
+        "job_exists",
+        "idempotency_key_in_use",
+        "idempotency_key_reused",
+      ],
+      async handler({ jobs, callbackLink, mintStreamToken }, { req, caller, body, baseUrl }) {
+        const { request, wanted } = toNewJob(req, caller, await body());
+        const job = await jobs.create(request, caller.ownerId);
+        const grant = { ownerId: job.ownerId, jobs: [job.id], ...wanted };
+        const token = wanted && (await viewerToken(mintStreamToken, caller, grant));
         return {
           status: 201,
           location: selfLink(job.id, baseUrl),
-          json: await withCallback(job, callbackLink, baseUrl),
+          json: withToken(await withCallback(job, callbackLink, baseUrl), token),
         };
       },
     }),
@@ -91,28 +102,34 @@ export const jobs: Resource = {
       path: "/v1/jobs",
       summary: "List jobs",
       description:
-        "The newest first. Page with `cursor`, which stays right while jobs are created, or with `offset`, which also counts them. Without `owner` the caller's own; of who may read others', everybody's.",
+        "The newest first. Page with `cursor`, which stays right while jobs are created, or with `offset`, which also counts them. Without `ownerId` the caller's own; of who may read others', everybody's.",
       access: ACCESS.listJobs,
       query: listJobsQuerySchema,
       answers: {
         200: {
           description: "A page of jobs.",
-          content: json(jobListSchema, { page: { items: [EXPORT_JOB, JOB], nextCursor: null } }),
+          content: json(jobListSchema, {
+            page: { items: [EXPORT_JOB, JOB], nextCursor: null, streamCursor: CURSOR },
+          }),
         },
       },
       problems: [],
-      async handler({ jobs }, { caller, query, baseUrl }) {
-        const { owner, status, batch, limit, offset, cursor, omit, ...filter } = query;
+      async handler({ jobs, epoch }, { caller, query, baseUrl }) {
+        const { ownerId, status, type, limit, offset, cursor, omit, ...filter } = query;
         const after = cursor === undefined ? undefined : parseJobCursor(cursor);
+        const isItsBatch = caller.batchId !== undefined && filter.batchId === caller.batchId;
+        const owner = isItsBatch ? undefined : listedOwner(caller, ownerId);
         const listing = await jobs.list(
-          { ...filter, ownerId: listedOwner(caller, owner), statuses: status, batchId: batch },
+          { ...filter, ownerId: owner, statuses: status, types: type },
           { limit, offset, omit, after },
           caller.ownerId,
         );
         const items = jsonArray(listing.jobs.map((job) => withLinks(job, baseUrl)));
         const total = listing.total === undefined ? "" : `,"total":${listing.total}`;
         const next = JSON.stringify(listing.next ? formatJobCursor(listing.next) : null);
-        return { json: `{"items":${items}${total},"nextCursor":${next}}` };
+        const streamCursor = formatCursor(epoch(), listing.snapshot);
+        const cursors = `"nextCursor":${next},"streamCursor":"${streamCursor}"`;
+        return { json: `{"items":${items}${total},${cursors}}` };
       },
     }),
     defineOperation({
@@ -189,13 +206,14 @@ export const jobs: Resource = {
       path: "/v1/jobs/{id}/retry",
       summary: "Retry a job",
       description:
-        "Begins the next attempt of a job that failed, was cancelled or timed out, and charges its credits again.",
+        "Begins the next attempt of a job that failed, was cancelled or timed out, and charges its credits again: with an `Idempotency-Key` once, and with `attempt` only if that one is the newest.",
       access: ACCESS.retryJob,
       params: jobPath(EXPORT_ID),
+      headers: idempotentHead,
       body: {
         required: false,
         maxBytes: SMALL_BODY,
-        schema: jobActionSchema,
+        schema: retryJobSchema,
         examples: { retry: {} },
       },
       answers: {
@@ -205,42 +223,53 @@ export const jobs: Resource = {
           content: json(z.union([createdJobSchema, jobSchema]), { retry: asCreated(retried) }),
         },
       },
-      problems: ["not_found", "job_conflict", "insufficient_credits"],
-      async handler({ jobs, callbackLink }, { caller, id, body, baseUrl }) {
+      problems: [
+        "not_found",
+        "job_conflict",
+        "attempt_mismatch",
+        "insufficient_credits",
+        "idempotency_key_in_use",
+        "idempotency_key_reused",
+      ],
+      async handler({ jobs, callbackLink }, { req, caller, id, body, baseUrl }) {
         await findOwnJob(jobs, caller, id);
-        const { message } = (await body()).value;
-        const job = await jobs.retry(id, message, caller.ownerId);
+        const { value, text } = await body();
+        const once = onceOf(req, value, text);
+        const job = await jobs.retry(id, { ...value, once }, caller.ownerId);
         // An owner who may only watch must not be able to report on the job itself.
         if (!mayPassOn(caller)) return { json: withLinks(job, baseUrl) };
         return { json: await withCallback(job, callbackLink, baseUrl) };
       },
     }),
+    defineOperation({
+      id: "deleteJob",
+      method: "delete",
+      path: "/v1/jobs/{id}",
+      summary: "Delete a job",
+      description:
+        "With its history; its entries in the ledger stay. Whoever watches it is told. Only what has ended can be deleted.",
+      access: ACCESS.deleteJob,
+      params: jobPath(EXPORT_ID),
+      answers: { 204: { description: "It is no more." } },
+      problems: ["not_found", "job_conflict"],
+      async handler({ jobs }, { caller, id }) {
+        await findOwnJob(jobs, caller, id);
+        await jobs.delete(id, caller.ownerId);
+        return {};
+      },
+    }),
   ],
 };
-
-/** The job in the path; an answer that tells a foreign job from none would tell that it exists. */
-async function findJob(jobs: JobStore, caller: Caller, id: string): Promise<JobText> {
-  const job = await jobs.get(id, caller.ownerId);
-  if (!job || !mayRead(caller, job)) throw noSuchJob();
-  return job;
-}
-
-async function findOwnJob(jobs: JobStore, caller: Caller, id: string): Promise<void> {
-  requireOwn(caller, (await findJob(jobs, caller, id)).ownerId);
-}
 
 /** What was parsed is let go of at once: the text is all that the database needs of it. */
 function toNewJob(
   req: Request,
   caller: Caller,
   { value, text }: { readonly value: CreateJob; readonly text: string },
-): NewJob {
-  const { params, metadata, ownerId = caller.ownerId, ...job } = value;
+): { readonly request: NewJob; readonly wanted: CreateJob["streamToken"] } {
+  const { params, metadata, ownerId = caller.ownerId, streamToken: wanted, ...job } = value;
   requireOwn(caller, ownerId);
-  return {
-    ...job,
-    ownerId,
-    body: text,
-    once: onceOf(req, { ...job, params, metadata, ownerId }, text),
-  };
+  requireNaming(caller, job.id);
+  const once = onceOf(req, { ...job, params, metadata, ownerId }, text);
+  return { request: { ...job, ownerId, body: text, once }, wanted };
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { jobIdSchema } from "../../protocol/job.ts";
+import { jobIdSchema } from "../../protocol/job-id.ts";
 import { waitSchema } from "../events/events-request.ts";
 
 /** The path of a job. */

@@ -1,15 +1,14 @@
+import type { BatchStore } from "../../db/batches.ts";
 import type { FindOwners } from "../../db/job-owners.ts";
-import {
-  createStreamTokenSchema,
-  type StreamToken,
-  streamTokenSchema,
-} from "../../protocol/stream-token.ts";
-import { ACCESS, mayRead, mayReadAll } from "../access.ts";
-import { type Caller, CLOCK_TOLERANCE_SECONDS } from "../auth/caller.ts";
+import { createStreamTokenSchema, streamTokenSchema } from "../../protocol/stream-token.ts";
+import { ACCESS, mayRead, requireOwn } from "../access.ts";
+import type { Caller } from "../auth/caller.ts";
 import { SMALL_BODY } from "../body.ts";
+import { visibleBatch } from "../events/batch-events.ts";
 import { JOB_ID, OWNER } from "../openapi/examples.ts";
 import { defineOperation, json, type Resource, reply } from "../operation.ts";
 import { noSuchJob } from "../validate.ts";
+import { viewerToken } from "../viewer-token.ts";
 
 const EXPIRES_AT = "2026-07-28T09:35:00.000Z";
 
@@ -27,8 +26,7 @@ function answer(claims: object) {
 
 export const streamTokens: Resource = {
   name: "Stream tokens",
-  description:
-    "Tokens that can do nothing but subscribe, for URLs: `EventSource` sends no headers.",
+  description: "Tokens that can do nothing but watch, for URLs: `EventSource` sends no headers.",
   operations: [
     defineOperation({
       id: "createStreamToken",
@@ -54,29 +52,33 @@ export const streamTokens: Resource = {
         },
       },
       problems: ["not_found"],
-      async handler({ mintStreamToken, findOwners }, { caller, body }) {
-        const { jobs, ttlSeconds } = (await body()).value;
-        const { token, exp } = await mintStreamToken({
-          ownerId: caller.ownerId,
-          jobs,
-          scope: jobs && (await scopeFor(findOwners, caller, jobs)),
-          isForOneViewer: mayReadAll(caller),
-          ttlSeconds,
-          notAfter: caller.expiresAt - CLOCK_TOLERANCE_SECONDS * 1_000,
-        });
-        const expiresAt = new Date(exp * 1_000).toISOString();
-        return reply({ token, expiresAt } satisfies StreamToken, 201);
+      async handler({ mintStreamToken, findOwners, batches }, { caller, body }) {
+        const { jobs, batchId, ownerId = caller.ownerId, ttlSeconds } = (await body()).value;
+        requireOwn(caller, ownerId);
+        const isForeign = jobs
+          ? await areForeign(findOwners, caller, jobs)
+          : batchId !== undefined && (await isForeignBatch(batches, caller, batchId));
+        const scope = isForeign ? ("jobs:read" as const) : undefined;
+        const grant = { ownerId, jobs, batchId, scope, ttlSeconds };
+        return reply(await viewerToken(mintStreamToken, caller, grant), 201);
       },
     }),
   ],
 };
 
-/** What the token needs beside its owner, to watch jobs that are not his. @throws {JobcastError} not_found */
-async function scopeFor(findOwners: FindOwners, caller: Caller, ids: readonly string[]) {
+/** Whether some of them are somebody else's, which the token has to say. @throws {JobcastError} not_found */
+async function areForeign(findOwners: FindOwners, caller: Caller, ids: readonly string[]) {
   const owners = await findOwners(ids, caller.ownerId);
   for (const id of ids) {
     const ownerId = owners.get(id);
-    if (ownerId === undefined || !mayRead(caller, { id, ownerId })) throw noSuchJob();
+    if (ownerId === undefined || !mayRead(caller, { id, ownerId })) {
+      throw noSuchJob();
+    }
   }
-  return ids.some((id) => owners.get(id) !== caller.ownerId) ? ("jobs:read" as const) : undefined;
+  return ids.some((id) => owners.get(id) !== caller.ownerId);
+}
+
+/** The same of a batch. @throws {JobcastError} not_found */
+async function isForeignBatch(batches: BatchStore, caller: Caller, id: string) {
+  return visibleBatch(await batches.get(id, caller.ownerId), caller).ownerId !== caller.ownerId;
 }

@@ -401,6 +401,7 @@ describe("what a caller may do", () => {
     subscribeOnly: false,
     viewer: undefined,
     jobs: undefined,
+    batchId: undefined,
     expiresAt: Number.MAX_SAFE_INTEGER,
   };
 
