@@ -22,7 +22,9 @@ it("counts of a hundred thousand digits end no feed and no list", async () => {
   );
   const id = await edge.newJob();
   await stream.next(({ data }) => data.includes(id));
-  const mallory = await edge.open("/v1/events", { token: edge.server.token({ sub: "mallory", scope: "" }) });
+  const mallory = await edge.open("/v1/events", {
+    token: edge.server.token({ sub: "mallory", scope: "" }),
+  });
   const { data } = await mallory.next();
   expect(JSON.parse(data)).toMatchObject({ counts: null, omitted: ["counts"] });
   await mallory.close();
