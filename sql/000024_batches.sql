@@ -176,7 +176,7 @@ create function jobcast.add_jobs(
   request_hash bytea default null,
   source text default null
 ) returns setof uuid
-language plpgsql
+language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -203,6 +203,7 @@ $$;
 
 comment on function jobcast.add_jobs(uuid, jsonb, text, bytea, text) is
   'Adds jobs to a batch, as create_batch takes them, and gives back their ids in that order.';
+revoke execute on function jobcast.add_jobs(uuid, jsonb, text, bytea, text) from public;
 
 -- It reads after the statement that calls it has written, which the statement itself, begun before,
 -- does not see.

@@ -322,6 +322,7 @@ comment on column jobcast.webhook_deliveries.signer is 'Names the secret that si
 CREATE OR REPLACE FUNCTION jobcast.add_jobs(batch_id uuid, jobs jsonb, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea, source text DEFAULT NULL::text)
  RETURNS SETOF uuid
  LANGUAGE plpgsql
+ SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 #variable_conflict use_column
@@ -345,6 +346,7 @@ begin
   return query select m.id from unnest(v_made) with ordinality m (id, position) order by m.position;
 end
 $function$;
+revoke EXECUTE on function jobcast.add_jobs(uuid,jsonb,text,bytea,text) from public;
 comment on function jobcast.add_jobs(pg_catalog.uuid,pg_catalog.jsonb,pg_catalog.text,pg_catalog.bytea,pg_catalog.text) is 'Adds jobs to a batch, as create_batch takes them, and gives back their ids in that order.';
 
 CREATE OR REPLACE FUNCTION jobcast.apply_callback(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, webhook_id text DEFAULT NULL::text, signer text DEFAULT NULL::text)
