@@ -77,13 +77,16 @@ create table jobcast.credit_accounts (
   balance bigint not null default 0,
   last_entry bigint,
   updated_at timestamp with time zone not null default clock_timestamp(),
+  overdraft bigint not null default 0,
   constraint credit_accounts_pkey PRIMARY KEY (owner_id),
   constraint credit_accounts_last_entry FOREIGN KEY (owner_id, last_entry, balance) REFERENCES jobcast.credit_transactions(owner_id, entry, balance_after),
-  constraint empty_without_entries CHECK (last_entry IS NOT NULL OR balance = 0)
+  constraint empty_without_entries CHECK (last_entry IS NOT NULL OR balance = 0),
+  constraint overdraft_not_negative CHECK (overdraft >= 0) NOT VALID
 );
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.credit_accounts FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.credit_accounts FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
-CREATE TRIGGER _100_follow_the_ledger BEFORE UPDATE ON jobcast.credit_accounts FOR EACH ROW WHEN (new.owner_id <> old.owner_id OR new.last_entry IS NULL OR new.last_entry <= old.last_entry) EXECUTE FUNCTION jobcast.tg_credit_accounts__refuse();
+CREATE TRIGGER _100_follow_the_ledger BEFORE UPDATE ON jobcast.credit_accounts FOR EACH ROW WHEN ((new.owner_id IS DISTINCT FROM old.owner_id OR new.last_entry IS DISTINCT FROM old.last_entry OR new.balance IS DISTINCT FROM old.balance) AND (new.owner_id <> old.owner_id OR new.last_entry IS NULL OR new.last_entry <= old.last_entry)) EXECUTE FUNCTION jobcast.tg_credit_accounts__refuse();
+comment on column jobcast.credit_accounts.overdraft is 'How far below zero what a job has cost besides may take the balance. What begins is paid for.';
 
 create table jobcast.credit_transactions (
   id uuid not null default jobcast.uuid_v7(),
@@ -113,12 +116,17 @@ END stored,
   constraint credit_transactions_chain FOREIGN KEY (owner_id, previous_entry, balance_before) REFERENCES jobcast.credit_transactions(owner_id, entry, balance_after),
   constraint credit_transactions_owner_id_fkey FOREIGN KEY (owner_id) REFERENCES jobcast.credit_accounts(owner_id),
   constraint refund_of_a_charge FOREIGN KEY (job_id, attempt, refunded_kind) REFERENCES jobcast.credit_transactions(job_id, attempt, kind),
-  constraint amount_matches_kind CHECK ((kind = 'charge'::text) = (amount < 0) AND amount <> 0),
-  constraint balance_not_negative CHECK (balance_after >= 0),
+  constraint amount_matches_kind CHECK (amount <> 0 AND (kind = 'adjustment'::text OR (kind = ANY (ARRAY['charge'::text, 'settlement'::text])) = (amount < 0))) NOT VALID,
+  constraint balance_not_negative CHECK (balance_after >= 0 OR amount > 0 OR (kind = ANY (ARRAY['settlement'::text, 'adjustment'::text]))) NOT VALID,
   constraint entry_positive CHECK (entry > 0),
   constraint first_entry_finds_nothing CHECK (entry > 1 OR balance_before = 0),
-  constraint job_matches_kind CHECK ((kind = 'grant'::text) = (job_id IS NULL) AND (job_id IS NULL) = (attempt IS NULL)),
-  constraint kind_is_known CHECK (kind = ANY (ARRAY['charge'::text, 'refund'::text, 'grant'::text])),
+  constraint job_matches_kind CHECK (
+CASE kind
+    WHEN 'grant'::text THEN job_id IS NULL AND attempt IS NULL
+    WHEN 'adjustment'::text THEN attempt IS NULL
+    ELSE job_id IS NOT NULL AND attempt IS NOT NULL
+END) NOT VALID,
+  constraint kind_is_known CHECK (kind = ANY (ARRAY['charge'::text, 'refund'::text, 'settlement'::text, 'grant'::text, 'adjustment'::text])) NOT VALID,
   constraint reason_size CHECK (octet_length(reason) <= 4096) NOT VALID
 );
 CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.credit_transactions FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
@@ -182,9 +190,11 @@ create table jobcast.jobs (
   started_at timestamp with time zone,
   finished_at timestamp with time zone,
   bytes integer,
+  cost integer,
   constraint jobs_pkey PRIMARY KEY (id),
   constraint jobs_idempotency_key UNIQUE (owner_id, idempotency_key),
   constraint batch_of_the_same_owner FOREIGN KEY (batch_id, owner_id) REFERENCES jobcast.batches(id, owner_id),
+  constraint cost_not_negative CHECK (cost >= 0) NOT VALID,
   constraint counts_shape CHECK (jobcast.is_counts(counts)),
   constraint credits_not_negative CHECK (credits >= 0),
   constraint error_shape CHECK (jobcast.is_error(error)),
@@ -224,6 +234,7 @@ CREATE TRIGGER _600_charge AFTER INSERT ON jobcast.jobs REFERENCING NEW TABLE AS
 CREATE TRIGGER _600_settle AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg_jobs__settle();
 comment on column jobcast.jobs.attempt is 'Rises by one with every retry; say it in your updates so that a worker of an older attempt is refused.';
 comment on column jobcast.jobs.bytes is 'Of stage, message, counts, result and error as text; null where nothing was written since it is counted.';
+comment on column jobcast.jobs.cost is 'What the attempt has cost, said with its end: what was charged beyond it is refunded, what is missing is charged. Null: the credits if it completed, else nothing.';
 comment on column jobcast.jobs.request_hash is 'Of the request that made the job under its idempotency key: another request under that key is refused.';
 comment on column jobcast.jobs.timeout_extends is 'Whether any update of an unfinished job pushes timeout_at to timeout_seconds from then.';
 comment on column jobcast.jobs.version is 'Rises by one with every change of status, progress, stage, message, counts, result, error, title or metadata.';
@@ -348,6 +359,58 @@ end
 $function$;
 revoke EXECUTE on function jobcast.add_jobs(uuid,jsonb,text,bytea,text) from public;
 comment on function jobcast.add_jobs(pg_catalog.uuid,pg_catalog.jsonb,pg_catalog.text,pg_catalog.bytea,pg_catalog.text) is 'Adds jobs to a batch, as create_batch takes them, and gives back their ids in that order.';
+
+CREATE OR REPLACE FUNCTION jobcast.adjust_credits(owner_id text, amount bigint, reason text, job_id uuid DEFAULT NULL::uuid, may_overdraw boolean DEFAULT false, idempotency_key text DEFAULT NULL::text, request_hash bytea DEFAULT NULL::bytea)
+ RETURNS jobcast.credit_transactions
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_entry jobcast.credit_transactions;
+begin
+  if adjust_credits.amount is null or adjust_credits.amount = 0 or coalesce(adjust_credits.reason, '') = '' then
+    raise exception 'an adjustment has an amount and a reason' using errcode = '22023';
+  end if;
+  perform jobcast.lock_credit_accounts(array[adjust_credits.owner_id]);
+  if adjust_credits.idempotency_key is not null then
+    select e.* into v_entry from jobcast.credit_transactions e
+      where e.owner_id = adjust_credits.owner_id and e.idempotency_key = adjust_credits.idempotency_key;
+    if found and v_entry.request_hash is distinct from adjust_credits.request_hash then
+      raise exception 'the idempotency key % was used for another request', adjust_credits.idempotency_key
+        using errcode = 'JC006';
+    elsif found then
+      return v_entry;
+    end if;
+  end if;
+  if adjust_credits.job_id is not null and not exists (
+    select from jobcast.jobs j where j.id = adjust_credits.job_id and j.owner_id = adjust_credits.owner_id
+  ) and not exists (
+    select from jobcast.credit_transactions e
+    where e.job_id = adjust_credits.job_id and e.owner_id = adjust_credits.owner_id
+  ) then
+    raise exception 'no job % of %', adjust_credits.job_id, adjust_credits.owner_id using errcode = 'JC002';
+  end if;
+  if exists (
+    select from jobcast.credit_accounts a
+    where a.owner_id = adjust_credits.owner_id
+      and a.balance not between adjust_credits.amount - jobcast.max_balance()
+        and jobcast.max_balance() - adjust_credits.amount
+  ) then
+    raise exception 'an account has at most % credits', jobcast.max_balance() using errcode = '22003';
+  end if;
+  select e.* into v_entry from jobcast.post_credits(jsonb_build_array(jsonb_build_object(
+    'owner_id', adjust_credits.owner_id, 'kind', 'adjustment', 'amount', adjust_credits.amount,
+    'job_id', adjust_credits.job_id, 'reason', adjust_credits.reason,
+    'may_overdraw', adjust_credits.may_overdraw,
+    'idempotency_key', adjust_credits.idempotency_key, 'request_hash', adjust_credits.request_hash
+  ))) e;
+  return v_entry;
+end
+$function$;
+revoke EXECUTE on function jobcast.adjust_credits(text,bigint,text,uuid,boolean,text,bytea) from public;
+comment on function jobcast.adjust_credits(pg_catalog.text,bigint,pg_catalog.text,pg_catalog.uuid,boolean,pg_catalog.text,pg_catalog.bytea) is 'An entry by hand, in either direction, with a reason. Said again with the same idempotency key, it counts once.';
 
 CREATE OR REPLACE FUNCTION jobcast.apply_callback(id uuid, patch jsonb, attempt integer DEFAULT NULL::integer, webhook_id text DEFAULT NULL::text, signer text DEFAULT NULL::text)
  RETURNS TABLE(applied boolean, problem text, job jobcast.jobs)
@@ -607,6 +670,29 @@ begin
 end
 $function$;
 comment on function jobcast.create_job(pg_catalog.text,pg_catalog.text,pg_catalog.text,pg_catalog.jsonb,pg_catalog.jsonb,pg_catalog.uuid,integer,boolean,integer,pg_catalog.text,pg_catalog.bytea,pg_catalog.text,pg_catalog.uuid) is 'Creates a job and charges its credits. Said again with the same idempotency key, it gives back the first one.';
+
+CREATE OR REPLACE FUNCTION jobcast.credits_of(job_id uuid)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_credits jsonb;
+begin
+  -- A worker need not be allowed to read the ledger.
+  if has_table_privilege('jobcast.credit_transactions', 'select') then
+    select jsonb_build_object(
+        'charged', coalesce(-sum(e.amount) filter (where e.amount < 0), 0),
+        'refunded', coalesce(sum(e.amount) filter (where e.amount > 0), 0)
+      )
+      into v_credits
+      from jobcast.credit_transactions e
+      where e.job_id = credits_of.job_id;
+  end if;
+  return v_credits;
+end
+$function$;
+comment on function jobcast.credits_of(pg_catalog.uuid) is 'What all attempts of a job together were charged and refunded; null for who may not read the ledger.';
 
 CREATE OR REPLACE FUNCTION jobcast.delete_batch(id uuid, most integer DEFAULT 1000)
  RETURNS boolean
@@ -1066,10 +1152,14 @@ begin
   ));
   -- All of a statement at once: who creates a batch learns what all of it needs.
   select a.owner_id, a.balance, -sum(p.amount) as needed into v_short
-    from jsonb_to_recordset(post_credits.postings) p (owner_id text, amount bigint)
+    from jsonb_to_recordset(post_credits.postings) p (
+      owner_id text, kind text, amount bigint, may_overdraw boolean
+    )
     join jobcast.credit_accounts a on a.owner_id = p.owner_id
     group by a.owner_id
-    having a.balance + sum(p.amount) < 0
+    -- What begins is paid for; what it has cost besides may be owed, as far as the account allows.
+    having sum(p.amount) < 0 and not coalesce(bool_or(p.may_overdraw), false)
+      and a.balance + sum(p.amount) < case when bool_or(p.kind = 'charge') then 0 else -a.overdraft end
     order by a.owner_id
     limit 1;
   if found then
@@ -1308,6 +1398,24 @@ begin
 end
 $function$;
 comment on function jobcast.retry_job(pg_catalog.uuid,pg_catalog.text,pg_catalog.text,integer,pg_catalog.text,pg_catalog.bytea) is 'The next attempt of a job that failed, was cancelled or timed out: of this attempt only, and once with the same key.';
+
+CREATE OR REPLACE FUNCTION jobcast.set_overdraft(owner_id text, overdraft bigint)
+ RETURNS jobcast.credit_accounts
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_account jobcast.credit_accounts;
+begin
+  perform jobcast.lock_credit_accounts(array[set_overdraft.owner_id]);
+  update jobcast.credit_accounts a set overdraft = set_overdraft.overdraft
+    where a.owner_id = set_overdraft.owner_id
+    returning a.* into v_account;
+  return v_account;
+end
+$function$;
+comment on function jobcast.set_overdraft(pg_catalog.text,bigint) is 'How far below zero settlements may take an account.';
 
 CREATE OR REPLACE FUNCTION jobcast.settle_batch_changes(batch_id uuid)
  RETURNS void
@@ -1881,6 +1989,7 @@ begin
     new.counts := null;
     new.result := null;
     new.error := null;
+    new.cost := null;
     new.started_at := null;
     new.finished_at := null;
     new.timeout_at := v_now + make_interval(secs => new.timeout_seconds);
@@ -1898,6 +2007,7 @@ begin
     new.counts := old.counts;
     new.result := old.result;
     new.error := old.error;
+    new.cost := old.cost;
   else
     new.progress := greatest(old.progress, new.progress);
     if new.progress > old.progress and new.status in ('pending', 'queued') then
@@ -1977,29 +2087,36 @@ begin
   if tg_relid <> 'jobcast.jobs'::regclass then
     raise exception 'this function is for triggers of jobcast.jobs' using errcode = '42501';
   end if;
-  if exists (select from after where credits > 0) then
+  if exists (select from after where credits > 0 or cost > 0) then
     perform jobcast.post_credits(jsonb_agg(
       jsonb_build_object(
-        'owner_id', a.owner_id,
-        'kind', case when a.attempt > b.attempt then 'charge' else 'refund' end,
-        'amount', case when a.attempt > b.attempt then -a.credits else a.credits end,
-        'job_id', a.id,
-        'attempt', a.attempt
-      ) order by a.created_at, a.id
+        'owner_id', p.owner_id, 'kind', p.kind, 'amount', p.amount, 'job_id', p.id, 'attempt', p.attempt
+      ) order by p.created_at, p.id
     ))
-    from after a
-    join before b on b.id = a.id
-    where a.credits > 0 and (
-      a.attempt > b.attempt
-      or (a.status <> b.status and a.status in ('failed', 'cancelled', 'timeout'))
-    )
+    from (
+      select a.owner_id, a.id, a.attempt, a.created_at, 'charge' as kind, -a.credits as amount
+      from after a
+      join before b on b.id = a.id
+      where a.credits > 0 and a.attempt > b.attempt
+      union all
+      select e.owner_id, e.id, e.attempt, e.created_at,
+        case when e.due < e.credits then 'refund' else 'settlement' end, e.credits - e.due
+      from (
+        select a.owner_id, a.id, a.attempt, a.created_at, a.credits,
+          coalesce(a.cost, case when a.status = 'completed' then a.credits else 0 end) as due
+        from after a
+        join before b on b.id = a.id
+        where a.attempt = b.attempt and a.status <> b.status and jobcast.is_final(a.status)
+      ) e
+      where e.due <> e.credits
+    ) p
     having count(*) > 0;
   end if;
   return null;
 end
 $function$;
 revoke EXECUTE on function jobcast.tg_jobs__settle() from public;
-comment on function jobcast.tg_jobs__settle() is 'Refunds what failed, was cancelled or timed out, whoever ended it, and charges a retry again or refuses it.';
+comment on function jobcast.tg_jobs__settle() is 'At the end of an attempt refunds what was charged beyond its cost, or charges what is missing, whoever ended it; charges a retry again or refuses it.';
 
 CREATE OR REPLACE FUNCTION jobcast.update_each(patches jsonb, source text DEFAULT NULL::text)
  RETURNS TABLE(item integer, problem text, job jobcast.jobs)
@@ -2049,8 +2166,8 @@ begin
   perform set_config('jobcast.source', coalesce(update_job.source, v_source, ''), true);
   if update_job.patch ?| array['title', 'metadata'] then
     update jobcast.jobs j
-    set (status, progress, stage, message, counts, result, error, title, metadata) = (
-      select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error, n.title, n.metadata
+    set (status, progress, stage, message, counts, result, error, cost, title, metadata) = (
+      select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error, n.cost, n.title, n.metadata
       from jsonb_populate_record(j, update_job.patch - 'attempt') n
     )
     where j.id = update_job.id and j.attempt = coalesce(update_job.attempt, j.attempt)
@@ -2059,8 +2176,8 @@ begin
   else
     -- Without these two nothing has to look at what may be large in them.
     update jobcast.jobs j
-    set (status, progress, stage, message, counts, result, error) = (
-      select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
+    set (status, progress, stage, message, counts, result, error, cost) = (
+      select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error, n.cost
       from jsonb_populate_record(j, update_job.patch - 'attempt') n
     )
     where j.id = update_job.id and j.attempt = coalesce(update_job.attempt, j.attempt)
@@ -2124,7 +2241,7 @@ begin
         select j.id from jobcast.jobs j
         where j.id = any (v_locked) and j.credits > 0 and not jobcast.is_final(j.status) and j.id in (
           select (p ->> 'id')::uuid from jsonb_array_elements(update_jobs.patches) p
-          where jobcast.spelled(p ->> 'status') in ('failed', 'cancelled', 'timeout')
+          where jobcast.spelled(p ->> 'status') in ('failed', 'cancelled', 'timeout') or p ? 'cost'
         )
       );
       if cardinality(v_refunded) > 0 then
@@ -2183,8 +2300,8 @@ begin
     ),
     updated as (
       update jobcast.jobs j
-      set (status, progress, stage, message, counts, result, error) = (
-        select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error
+      set (status, progress, stage, message, counts, result, error, cost) = (
+        select n.status, n.progress, n.stage, n.message, n.counts, n.result, n.error, n.cost
         from jsonb_populate_record(j, g.patch - 'attempt') n
       )
       from judged g

@@ -1,11 +1,16 @@
 import type { Once } from "../once.ts";
-import type { CreditAccount, CreditEntry, Grant } from "../protocol/credits.ts";
+import type { Adjustment, CreditAccount, CreditEntry, Grant } from "../protocol/credits.ts";
 import type { Lanes } from "./lanes.ts";
 import { toIso } from "./moment.ts";
 import { type Query, theOne } from "./query.ts";
 
 /** Of one owner's ledger, newest first: at most `limit` entries below the position `before`. */
-export type CreditPage = { readonly limit: number; readonly before?: number | undefined };
+export type CreditPage = {
+  readonly limit: number;
+  readonly before?: number | undefined;
+  /** Only those about this job. */
+  readonly jobId?: string | undefined;
+};
 
 export type CreditEntries = {
   readonly entries: readonly CreditEntry[];
@@ -14,6 +19,7 @@ export type CreditEntries = {
 };
 
 export type NewGrant = Grant & { readonly once?: Once | undefined };
+export type NewAdjustment = Adjustment & { readonly once?: Once | undefined };
 
 /** `by` is who asks: he shares the connections with others. */
 export type CreditStore = {
@@ -21,7 +27,12 @@ export type CreditStore = {
   entries(ownerId: string, page: CreditPage, by: string): Promise<CreditEntries>;
   /** Tops up. Said again with the same key it counts once, and gives back the first entry. */
   grant(grant: NewGrant, by: string): Promise<CreditEntry>;
+  /** In either direction; the same of its key. */
+  adjust(adjustment: NewAdjustment, by: string): Promise<CreditEntry>;
+  setOverdraft(ownerId: string, overdraft: number, by: string): Promise<CreditAccount>;
 };
+
+type AccountRow = { balance: number; overdraft: number };
 
 type EntryRow = {
   id: string;
@@ -45,14 +56,22 @@ const ENTRY = `
 export function createCreditStore({ reads, writes }: Pick<Lanes, "reads" | "writes">): CreditStore {
   return {
     async account(ownerId, by) {
-      const [row] = await reads.for({ owner: by })<{ balance: number }>(
-        "select balance from jobcast.credit_accounts where owner_id = $1",
+      const [row] = await reads.for({ owner: by })<AccountRow>(
+        "select balance, overdraft from jobcast.credit_accounts where owner_id = $1",
         [ownerId],
       );
-      return { ownerId, balance: row?.balance ?? 0 };
+      return { ownerId, balance: 0, overdraft: 0, ...row };
     },
     entries: (ownerId, page, by) => readEntries(reads.for({ owner: by }), ownerId, page),
     grant: (grant, by) => postGrant(writes.for({ owner: by }), grant),
+    adjust: (adjustment, by) => postAdjustment(writes.for({ owner: by }), adjustment),
+    async setOverdraft(ownerId, overdraft, by) {
+      const rows = await writes.for({ owner: by })<AccountRow>(
+        "select balance, overdraft from jobcast.set_overdraft($1, $2)",
+        [ownerId, overdraft],
+      );
+      return { ownerId, ...theOne(rows) };
+    },
   };
 }
 
@@ -60,14 +79,15 @@ export function createCreditStore({ reads, writes }: Pick<Lanes, "reads" | "writ
 async function readEntries(
   query: Query,
   ownerId: string,
-  { limit, before }: CreditPage,
+  { limit, before, jobId }: CreditPage,
 ): Promise<CreditEntries> {
   const rows = await query<EntryRow>(
     `select ${ENTRY} from jobcast.credit_transactions e
      where e.owner_id = $1 and ($2::bigint is null or e.entry < $2)
+       and ($3::uuid is null or e.job_id = $3)
      order by e.entry desc
      limit ${limit + 1}`,
-    [ownerId, before ?? null],
+    [ownerId, before ?? null, jobId ?? null],
   );
   const shown = rows.slice(0, limit);
   return {
@@ -81,6 +101,15 @@ async function postGrant(query: Query, grant: NewGrant): Promise<CreditEntry> {
   const rows = await query<EntryRow>(
     `select ${ENTRY} from jobcast.grant_credits($1, $2, $3, $4, $5) e`,
     [ownerId, amount, reason, once?.key ?? null, once?.hash ?? null],
+  );
+  return toEntry(theOne(rows));
+}
+
+async function postAdjustment(query: Query, adjustment: NewAdjustment): Promise<CreditEntry> {
+  const { ownerId, amount, reason, jobId = null, mayOverdraw = false, once } = adjustment;
+  const rows = await query<EntryRow>(
+    `select ${ENTRY} from jobcast.adjust_credits($1, $2, $3, $4, $5, $6, $7) e`,
+    [ownerId, amount, reason, jobId, mayOverdraw, once?.key ?? null, once?.hash ?? null],
   );
   return toEntry(theOne(rows));
 }

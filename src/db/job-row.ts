@@ -31,7 +31,9 @@ type Sometimes =
   | "estimated_seconds_remaining"
   | "started_at"
   | "finished_at"
-  | "timeout_at";
+  | "timeout_at"
+  | "cost"
+  | "ledger";
 
 /** A value is null where the job's is, or where it is left out; its `has_` tells which. */
 export type JobRow = Readonly<
@@ -54,7 +56,7 @@ function value(name: string, bytes: number): string {
  */
 export function jobColumns(bytes: number, omit: readonly string[] = []): string {
   const plain = ["owner_id", "type", "status"].map((name) => `j.${name}`);
-  const numbers = ["id", "batch_id", "attempt", "version", "credits"].map(
+  const numbers = ["id", "batch_id", "attempt", "version", "credits", "cost"].map(
     (name) => `j.${name}::text`,
   );
   const moments = ["created_at", "updated_at", "started_at", "finished_at", "timeout_at"].map(
@@ -74,6 +76,7 @@ export function jobColumns(bytes: number, omit: readonly string[] = []): string 
     ...texts,
     ...VALUES.map((name) => (omit.includes(name) ? `null as ${name}` : value(name, bytes))),
     ...["counts", ...TEXTS, ...VALUES].map(has),
+    "case when j.credits > 0 or j.cost > 0 then jobcast.credits_of(j.id) end::text as ledger",
     "n.source",
     "n.estimated_seconds_remaining::text",
     `${momentText("coalesce(n.occurred_at, j.updated_at)")} as occurred_at`,
@@ -115,7 +118,7 @@ function ofVersion(row: JobRow): string {
 
 function ofJob(row: JobRow): string {
   return (
-    `"params":${row.params},"credits":${creditsOf(row)}` +
+    `"params":${row.params},"credits":${row.ledger ?? creditsOf(row)},"cost":${row.cost}` +
     `,"createdAt":"${toIso(row.created_at)}","updatedAt":"${toIso(row.updated_at)}"` +
     `,"startedAt":${quote(toIsoOrNull(row.started_at))}` +
     `,"finishedAt":${quote(toIsoOrNull(row.finished_at))}` +
@@ -125,7 +128,7 @@ function ofJob(row: JobRow): string {
 }
 
 /**
- * Each attempt is charged when it begins and refunded when it ends otherwise than completed, and a
+ * For who may not read the ledger. Each attempt is charged when it begins and refunded when it ends otherwise than completed, and a
  * retry needs such an end: so all attempts but the newest were refunded.
  */
 function creditsOf(row: JobRow): string {

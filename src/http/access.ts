@@ -53,6 +53,8 @@ export const ACCESS = {
   getCredits: { others: ACCOUNTANTS },
   listCreditTransactions: { others: ACCOUNTANTS },
   grantCredits: { scopes: GRANTORS, others: GRANTORS },
+  adjustCredits: { scopes: GRANTORS, others: GRANTORS },
+  setOverdraft: { scopes: GRANTORS, others: GRANTORS },
   receiveCallback: "provider",
   createStreamToken: { others: READERS },
   getStatistics: { scopes: ["stats:read"] },

@@ -10,10 +10,14 @@ const ownerSchema = textSchema(255).min(1);
 export const creditAccountSchema = z
   .object({
     ownerId: z.string().meta({ description: "Whose account it is." }),
-    balance: z
-      .int()
-      .min(0)
-      .meta({ description: "Never below 0; 0 for an owner that never had any." }),
+    balance: z.int().meta({
+      description:
+        "0 for an owner that never had any; below 0 only as far as `overdraft`, or by hand.",
+    }),
+    overdraft: z.int().min(0).meta({
+      description:
+        "How far below 0 the balance may be taken by what jobs cost beyond their credits.",
+    }),
   })
   .meta({ description: "What an owner has to spend." });
 
@@ -27,18 +31,24 @@ export const creditEntrySchema = z
     jobId: z
       .guid()
       .nullable()
-      .meta({ description: "The job that was charged or refunded; null for a grant." }),
+      .meta({ description: "The job that it is about, if it is about one." }),
     // Each attempt of a job is charged once, and refunded once at most.
     attempt: z
       .int()
       .min(1)
       .nullable()
-      .meta({ description: "The attempt that was charged or refunded; null for a grant." }),
-    kind: z.enum(["charge", "refund", "grant"]).meta({ description: "What happened." }),
-    amount: z.int().meta({ description: "What was added; negative for a charge." }),
-    balanceAfter: z.int().min(0).meta({ description: "The balance from then on." }),
+      .meta({ description: "The attempt that was charged, refunded or settled; else null." }),
+    kind: z.enum(["charge", "refund", "settlement", "grant", "adjustment"]).meta({
+      description:
+        "`charge`: an attempt began. `refund`: it ended otherwise than completed, or cost less. `settlement`: it cost more. `grant`, `adjustment`: by hand.",
+    }),
+    amount: z.int().meta({ description: "What was added; negative for what was taken." }),
+    balanceAfter: z.int().meta({ description: "The balance from then on." }),
     createdAt: z.iso.datetime().meta({ description: "When it happened." }),
-    reason: z.string().nullable().meta({ description: "What whoever granted it said of it." }),
+    reason: z
+      .string()
+      .nullable()
+      .meta({ description: "What whoever granted or adjusted it said of it." }),
   })
   .meta({ description: "A line of an owner's ledger, which is append-only." });
 
@@ -54,6 +64,7 @@ export const creditsQuerySchema = z.strictObject({
 
 /** The query of `GET /v1/credits/transactions`. */
 export const creditEntriesQuerySchema = creditsQuerySchema.extend({
+  jobId: z.guid().optional().meta({ description: "Only those about this job." }),
   limit: limitSchema,
   cursor: z
     .string()
@@ -82,3 +93,37 @@ export const grantSchema = z
   .meta({ description: "Credits to give." });
 
 export type Grant = z.infer<typeof grantSchema>;
+
+/** The body of `POST /v1/credits/adjustments`. */
+export const adjustmentSchema = z
+  .strictObject({
+    ownerId: ownerSchema.meta({ description: "Whose account." }),
+    amount: z
+      .int()
+      .min(-MAX_GRANT)
+      .max(MAX_GRANT)
+      .refine((amount) => amount !== 0, "must not be 0")
+      .meta({ description: "What to add; negative to take." }),
+    reason: textSchema(1_000).min(1).meta({ description: "What for; the ledger keeps it." }),
+    jobId: z
+      .guid()
+      .optional()
+      .meta({ description: "A job of this owner that it is about, such as of a partial refund." }),
+    mayOverdraw: z
+      .boolean()
+      .optional()
+      .meta({ description: "Whether the balance may fall below 0. Default: no." }),
+  })
+  .meta({ description: "A correction of an account." });
+
+export type Adjustment = z.infer<typeof adjustmentSchema>;
+
+/** The body of `PATCH /v1/credits`. */
+export const overdraftSchema = z
+  .strictObject({
+    ownerId: ownerSchema.meta({ description: "Whose account." }),
+    overdraft: z.int().min(0).max(MAX_GRANT).meta({
+      description: "How far below 0 what jobs cost beyond their credits may take it.",
+    }),
+  })
+  .meta({ description: "What an account may owe." });

@@ -33,6 +33,7 @@ export const JOB_TEXTS = {
   title: "What people call it.",
   params: "What the worker needs to know, any JSON.",
   metadata: "What the application wants to find here again.",
+  cost: "What the attempt has really cost, in credits; said with its end, and settled then.",
 } as const;
 
 /** What is told of a job with each of its versions and of the job as it stands. Times are ISO 8601 UTC. */

@@ -34,7 +34,8 @@ export const jobSchema = z
         charged: z.int().min(0).meta({ description: "Taken from the owner's account." }),
         refunded: z.int().min(0).meta({ description: "Given back for attempts that failed." }),
       })
-      .meta({ description: "What all attempts together have cost." }),
+      .meta({ description: "What all attempts together were charged and refunded." }),
+    cost: z.int().min(0).nullable().meta({ description: JOB_TEXTS.cost }),
     createdAt: z.iso.datetime().meta({ description: "When it was created." }),
     updatedAt: z.iso.datetime().meta({ description: "When it was last changed." }),
     startedAt: z.iso
@@ -137,6 +138,7 @@ export const updateJobSchema = z
       })
       .nullish()
       .meta({ description: STATE_TEXTS.error }),
+    cost: z.int().min(0).max(MAX_INTEGER).nullish().meta({ description: JOB_TEXTS.cost }),
     title: freeTextSchema.nullish().meta({ description: JOB_TEXTS.title }),
     metadata: jsonObjectSchema.nullish().meta({ description: JOB_TEXTS.metadata }),
   })

@@ -63,7 +63,11 @@ describe("POST /v1/credits/grants", () => {
       balanceAfter: 12,
       reason: "A present",
     });
-    expect((await get("/v1/credits", ownerId)).body).toEqual({ ownerId, balance: 12 });
+    expect((await get("/v1/credits", ownerId)).body).toEqual({
+      ownerId,
+      balance: 12,
+      overdraft: 0,
+    });
   });
 
   it("is for those with credits:grant, and not for oneself", async () => {
@@ -120,7 +124,11 @@ describe("GET /v1/credits", () => {
   it("tells the caller's own balance, which is 0 for whom nobody granted anything", async () => {
     const { status, body } = await get("/v1/credits", "a-stranger");
     expect(status).toBe(200);
-    expect(creditAccountSchema.strict().parse(body)).toEqual({ ownerId: "a-stranger", balance: 0 });
+    expect(creditAccountSchema.strict().parse(body)).toEqual({
+      ownerId: "a-stranger",
+      balance: 0,
+      overdraft: 0,
+    });
   });
 
   it("tells of others to those who grant and to those who read every job", async () => {
@@ -137,7 +145,7 @@ describe("GET /v1/credits", () => {
       });
     }
     const { body } = await get(`/v1/credits?owner=${owner}`, "other", "jobs:read");
-    expect(body).toEqual({ ownerId: owner, balance: 3 });
+    expect(body).toEqual({ ownerId: owner, balance: 3, overdraft: 0 });
   });
 });
 
@@ -185,5 +193,97 @@ describe("GET /v1/credits/transactions", () => {
   it("shows an owner nothing of the others", async () => {
     await createLedger(newOwner());
     expect((await get("/v1/credits/transactions", newOwner())).body.items).toEqual([]);
+  });
+});
+
+describe("what a job has cost", () => {
+  const backend = { sub: "backend", scope: "jobs:write credits:grant" };
+  const owner = "settled";
+
+  it("is settled with its end, and told of the job and in the ledger", async () => {
+    await server.call("POST", "/v1/credits/grants", { ownerId: owner, amount: 100 }, backend);
+    const { body: job } = await server.call(
+      "POST",
+      "/v1/jobs",
+      { type: "image", ownerId: owner, credits: 10 },
+      backend,
+    );
+    expect(job).toMatchObject({ credits: { charged: 10, refunded: 0 }, cost: null });
+    const ended = await server.call(
+      "PATCH",
+      `/v1/jobs/${job.id}`,
+      { status: "completed", cost: 7 },
+      backend,
+    );
+    const told = { credits: { charged: 10, refunded: 3 }, cost: 7 };
+    expect(ended.body).toMatchObject(told);
+    const list = await server.call("GET", `/v1/jobs?ownerId=${owner}`, undefined, backend);
+    expect(list.body.items).toMatchObject([told]);
+
+    const adjusted = await server.call(
+      "POST",
+      "/v1/credits/adjustments",
+      { ownerId: owner, jobId: job.id, amount: 2, reason: "Not quite what was asked for" },
+      backend,
+    );
+    expect([adjusted.status, adjusted.body]).toMatchObject([
+      201,
+      { kind: "adjustment", amount: 2, balanceAfter: 95, jobId: job.id, attempt: null },
+    ]);
+    const { body } = await server.call(
+      "GET",
+      `/v1/credits/transactions?ownerId=${owner}&jobId=${job.id}`,
+      undefined,
+      backend,
+    );
+    expect(
+      body.items.map(({ kind, amount }: { kind: string; amount: number }) => [kind, amount]),
+    ).toEqual([
+      ["adjustment", 2],
+      ["refund", 3],
+      ["charge", -10],
+    ]);
+    const after = await server.call("GET", `/v1/jobs/${job.id}`, undefined, backend);
+    expect(after.body.credits).toEqual({ charged: 10, refunded: 5 });
+  });
+
+  it("may take an account below zero as far as was allowed", async () => {
+    const poor = "poor";
+    await server.call("POST", "/v1/credits/grants", { ownerId: poor, amount: 5 }, backend);
+    const create = { type: "image", ownerId: poor, credits: 5 };
+    const { body: job } = await server.call("POST", "/v1/jobs", create, backend);
+    const end = () =>
+      server.call("PATCH", `/v1/jobs/${job.id}`, { status: "completed", cost: 8 }, backend);
+    const refused = await end();
+    expect([refused.status, refused.body]).toMatchObject([
+      402,
+      { code: "insufficient_credits", credits: { needed: 3, balance: 0 } },
+    ]);
+    const account = await server.call(
+      "PATCH",
+      "/v1/credits",
+      { ownerId: poor, overdraft: 10 },
+      backend,
+    );
+    expect(account.body).toEqual({ ownerId: poor, balance: 0, overdraft: 10 });
+    expect((await end()).status).toBe(200);
+    const { body } = await server.call("GET", `/v1/credits?ownerId=${poor}`, undefined, backend);
+    expect(body).toEqual({ ownerId: poor, balance: -3, overdraft: 10 });
+  });
+
+  it.each([
+    ["adjustments", { amount: 0, reason: "x" }],
+    ["adjustments", { amount: 1, reason: "" }],
+    ["adjustments", { amount: 1 }],
+    ["adjustments", { amount: 2 ** 31, reason: "x" }],
+    ["adjustments", { amount: 1.5, reason: "x" }],
+  ])("refuses %s of %j", async (path, body) => {
+    const answer = await server.call(
+      "POST",
+      `/v1/credits/${path}`,
+      { ownerId: owner, ...body },
+      backend,
+    );
+    expect(answer.status).toBe(400);
   });
 });

@@ -43,7 +43,13 @@ function bodyOf({ id, body }: Operation, { owner, job }: { owner: string; job: s
   if (id === "updateJob") return { message: "m" };
   if (!example) return undefined;
   if (id === "addJobs") return example;
-  const isMade = ["createJob", "createBatch", "grantCredits"].includes(id);
+  const isMade = [
+    "createJob",
+    "createBatch",
+    "grantCredits",
+    "adjustCredits",
+    "setOverdraft",
+  ].includes(id);
   return isMade ? { ...example, credits: undefined, ownerId: owner } : {};
 }
 

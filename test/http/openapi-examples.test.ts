@@ -21,6 +21,8 @@ const FIRST = [
   "updateJob",
   "updateJobs",
   "createBatch",
+  "setOverdraft",
+  "adjustCredits",
 ];
 const LAST = [
   "receiveCallback",

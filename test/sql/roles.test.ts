@@ -68,13 +68,13 @@ describe("functions that run as their owner", () => {
     "tg_batch_changes__settle",
   ];
 
-  it("are the triggers, and three functions that a producer may be given", async () => {
+  it("are the triggers, and four functions that a producer may be given", async () => {
     const definers = await database.query<{ name: string }>(
       `select p.proname as name from pg_proc p join pg_namespace n on n.oid = p.pronamespace
        where n.nspname = 'jobcast' and p.prosecdef order by p.oid`,
     );
     expect(definers.map(({ name }) => name).sort()).toEqual(
-      [...TRIGGERS, "add_jobs", "create_batch", "grant_credits"].sort(),
+      [...TRIGGERS, "add_jobs", "adjust_credits", "create_batch", "grant_credits"].sort(),
     );
   });
 

@@ -80,6 +80,7 @@ export const JOB: Job = {
   ownerId: OWNER,
   params: IMAGE.params,
   credits: { charged: 5, refunded: 0 },
+  cost: null,
   createdAt: PENDING.occurredAt,
   updatedAt: PENDING.occurredAt,
   startedAt: null,

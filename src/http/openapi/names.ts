@@ -12,10 +12,12 @@ import {
 import { callbackResultSchema, callbackSchema } from "../../protocol/callback.ts";
 import { closeSchema, pingSchema, readySchema, resetSchema } from "../../protocol/control-event.ts";
 import {
+  adjustmentSchema,
   creditAccountSchema,
   creditEntryListSchema,
   creditEntrySchema,
   grantSchema,
+  overdraftSchema,
 } from "../../protocol/credits.ts";
 import { deletedSchema, statusEventSchema } from "../../protocol/event.ts";
 import { healthSchema, readinessSchema } from "../../protocol/health.ts";
@@ -44,6 +46,7 @@ export const NAMES = z.registry<{ id: string }>();
 for (const [id, schema] of Object.entries({
   AddJobs: addJobsSchema,
   AddedJobs: addedJobsSchema,
+  Adjustment: adjustmentSchema,
   Batch: batchResourceSchema,
   BatchEvent: batchSchema,
   BatchList: batchListSchema,
@@ -67,6 +70,7 @@ for (const [id, schema] of Object.entries({
   JobAction: jobActionSchema,
   JobHistory: jobHistorySchema,
   JobList: jobListSchema,
+  Overdraft: overdraftSchema,
   Ping: pingSchema,
   Problem: problemSchema,
   Readiness: readinessSchema,

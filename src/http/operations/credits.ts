@@ -1,4 +1,5 @@
 import {
+  adjustmentSchema,
   type CreditEntryList,
   creditAccountSchema,
   creditEntriesQuerySchema,
@@ -6,6 +7,7 @@ import {
   creditEntrySchema,
   creditsQuerySchema,
   grantSchema,
+  overdraftSchema,
 } from "../../protocol/credits.ts";
 import { ACCESS, accountOwner } from "../access.ts";
 import { SMALL_BODY } from "../body.ts";
@@ -26,6 +28,21 @@ const grant = {
   reason: "Monthly plan",
 };
 
+const COLLEAGUE = "bob";
+const account = { ownerId: OWNER, balance: 95, overdraft: 0 };
+const allowed = { ownerId: COLLEAGUE, balance: 0, overdraft: 20 };
+
+const adjustment = {
+  ...grant,
+  id: "01984f30-1d42-7c6e-a5b7-3e8f9d2c4b60",
+  ownerId: COLLEAGUE,
+  kind: "adjustment",
+  amount: 2,
+  balanceAfter: 2,
+  createdAt: "2026-07-28T10:00:00.000Z",
+  reason: "Counted twice",
+};
+
 const charge = {
   ...grant,
   id: "01984f2e-6a10-7b3d-84e6-1d9c0f5b2a73",
@@ -41,7 +58,7 @@ const charge = {
 export const credits: Resource = {
   name: "Credits",
   description:
-    "What owners have to spend. A job is charged when it is created and for each retry, and refunded once for each attempt that failed, timed out or was cancelled. The ledger is append-only and its sum is the balance.",
+    "What owners have to spend. A job is charged when it is created and for each retry, and refunded once for each attempt that failed, timed out or was cancelled. Whoever ends an attempt may say what it has cost: then what was charged beyond it is refunded, and what is missing is charged. The ledger is append-only and its sum is the balance.",
   operations: [
     defineOperation({
       id: "getCredits",
@@ -54,7 +71,7 @@ export const credits: Resource = {
       answers: {
         200: {
           description: "The account.",
-          content: json(creditAccountSchema, { account: { ownerId: OWNER, balance: 95 } }),
+          content: json(creditAccountSchema, { account }),
         },
       },
       problems: [],
@@ -81,7 +98,7 @@ export const credits: Resource = {
       problems: [],
       async handler({ credits: store }, { caller, query }) {
         const ownerId = accountOwner(caller, query.ownerId);
-        const page = { limit: query.limit, before: query.cursor };
+        const page = { limit: query.limit, before: query.cursor, jobId: query.jobId };
         const { entries, next } = await store.entries(ownerId, page, caller.ownerId);
         return reply({
           items: [...entries],
@@ -114,6 +131,57 @@ export const credits: Resource = {
         const { value: given, text } = await body();
         const once = onceOf(req, given, text);
         return reply(await store.grant({ ...given, once }, caller.ownerId), 201);
+      },
+    }),
+    defineOperation({
+      id: "adjustCredits",
+      method: "post",
+      path: "/v1/credits/adjustments",
+      summary: "Adjust an account",
+      description:
+        "Adds to an account or takes from it, with a reason: a partial refund, a correction.",
+      access: ACCESS.adjustCredits,
+      headers: idempotentHead,
+      body: {
+        required: true,
+        maxBytes: SMALL_BODY,
+        schema: adjustmentSchema,
+        examples: { correction: { ownerId: COLLEAGUE, amount: 2, reason: "Counted twice" } },
+      },
+      answers: {
+        201: {
+          description: "The entry in the ledger.",
+          content: json(creditEntrySchema, { correction: adjustment }),
+        },
+      },
+      problems: ["not_found", "insufficient_credits", "idempotency_key_reused"],
+      async handler({ credits: store }, { req, caller, body }) {
+        const { value: given, text } = await body();
+        const once = onceOf(req, given, text);
+        return reply(await store.adjust({ ...given, once }, caller.ownerId), 201);
+      },
+    }),
+    defineOperation({
+      id: "setOverdraft",
+      method: "patch",
+      path: "/v1/credits",
+      summary: "Say what an account may owe",
+      description:
+        "Of what jobs cost beyond their credits. What begins is paid for, whatever is allowed.",
+      access: ACCESS.setOverdraft,
+      body: {
+        required: true,
+        maxBytes: SMALL_BODY,
+        schema: overdraftSchema,
+        examples: { some: { ownerId: COLLEAGUE, overdraft: 20 } },
+      },
+      answers: {
+        200: { description: "The account.", content: json(creditAccountSchema, { some: allowed }) },
+      },
+      problems: [],
+      async handler({ credits: store }, { caller, body }) {
+        const { ownerId, overdraft } = (await body()).value;
+        return reply(await store.setOverdraft(ownerId, overdraft, caller.ownerId));
       },
     }),
   ],
