@@ -16,6 +16,10 @@ export type JobFilter = {
   readonly batchId?: string | undefined;
   readonly from?: string | undefined;
   readonly to?: string | undefined;
+  /** In the title, whatever its case, or at the start of the id. */
+  readonly q?: string | undefined;
+  /** Members that the metadata has: a JSON object as text. */
+  readonly metadata?: string | undefined;
 };
 
 /** Which of them: after a position, or from an offset on, which counts them all as well. */
@@ -25,6 +29,7 @@ export type JobPage = {
   readonly after?: JobPosition | undefined;
   /** Values that are left out whatever their size; all that are above 8 KiB are. */
   readonly omit?: readonly string[] | undefined;
+  readonly isOldestFirst?: boolean;
 };
 
 export type JobListing = {
@@ -43,20 +48,23 @@ const CONDITIONS: Readonly<Record<Exclude<keyof JobFilter, "statuses" | "types">
   batchId: "j.batch_id = ?::uuid",
   from: "j.created_at >= ?::timestamptz",
   to: "j.created_at < ?::timestamptz",
+  q: "(strpos(lower(j.title), lower(?::text)) > 0 or starts_with(j.id::text, lower(?::text)))",
+  metadata: "j.metadata @> ?::jsonb",
 };
 
-/** The newest first. One job more than the page is read, to know whether there is a next one. */
+/** One job more than the page is read, to know whether there is a next one. */
 export async function listJobs(
   query: Query,
   filter: JobFilter,
   page: JobPage,
 ): Promise<JobListing> {
-  const { limit, offset, after, omit } = page;
+  const { limit, offset, after, omit, isOldestFirst = false } = page;
+  const [behind, direction] = isOldestFirst ? [">", "asc"] : ["<", "desc"];
   const { conditions, values } = matching(filter);
   if (after) {
     values.push(after.createdAt, after.id);
     const position = `($${values.length - 1}::timestamptz, $${values.length}::uuid)`;
-    conditions.push(`(j.created_at, j.id) < ${position}`);
+    conditions.push(`(j.created_at, j.id) ${behind} ${position}`);
   }
   const [rows, total] = await Promise.all([
     query<Row>(
@@ -64,7 +72,7 @@ export async function listJobs(
         `select ${jobColumns(LISTED_BYTES, omit)}, j.created_at::text as position
          from jobcast.jobs j ${PRESENT_CHANGE}
          ${where(conditions)}
-         order by j.created_at desc, j.id desc
+         order by j.created_at ${direction}, j.id ${direction}
          limit ${limit + 1} offset ${offset ?? 0}`,
       ),
       values,
@@ -97,7 +105,7 @@ function matching({ statuses, types, ...filter }: JobFilter): {
 } {
   const names = Object.keys(CONDITIONS) as (keyof typeof CONDITIONS)[];
   const given = names.filter((name) => filter[name] !== undefined);
-  const conditions = given.map((name, index) => CONDITIONS[name].replace("?", `$${index + 1}`));
+  const conditions = given.map((name, index) => CONDITIONS[name].replaceAll("?", `$${index + 1}`));
   const values: unknown[] = given.map((name) => filter[name]);
   for (const [column, names] of Object.entries({ status: statuses, type: types })) {
     if (!names) continue;

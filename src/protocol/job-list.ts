@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { statusEventSchema } from "./event.ts";
 import { jobSchema } from "./job.ts";
-import { textSchema } from "./json.ts";
+import { digitsOfExponents, jsonObjectSchema, textSchema } from "./json.ts";
 import {
   cursorSchema,
   integerSchema,
@@ -18,15 +18,34 @@ const OMITTABLE = ["params", "result", "metadata"] as const;
 
 const omitSchema = severalSchema(z.enum(OMITTABLE)).optional();
 
-/** A moment with its offset from UTC, or a day, which begins at midnight UTC. */
-const momentSchema = z.union(
-  [z.iso.datetime({ offset: true }), z.iso.date().transform((day) => `${day}T00:00:00Z`)],
-  "must be an ISO 8601 date, or a date and time with its offset",
-);
+/** A moment with its offset from UTC, or a day, which counts from `fromDay` on. */
+function momentSchema(fromDay: (day: string) => string) {
+  return z.union(
+    [z.iso.datetime({ offset: true }), z.iso.date().transform(fromDay)],
+    "must be an ISO 8601 date, or a date and time with its offset",
+  );
+}
+
+const beginning = (day: string) => `${day}T00:00:00Z`;
+const DAY_MS = 86_400_000;
+/** The first moment after it. Of the last day that there is, that day's last. */
+const afterwards = (day: string) =>
+  day === "9999-12-31" ? `${day}T24:00:00Z` : new Date(Date.parse(day) + DAY_MS).toISOString();
+
+/** A JSON object as text. */
+const containedSchema = textSchema(4_096).refine(isJsonObject, "must be a JSON object");
+
+function isJsonObject(text: string): boolean {
+  try {
+    return jsonObjectSchema.safeParse(JSON.parse(text)).success && digitsOfExponents(text) === 0;
+  } catch {
+    return false;
+  }
+}
 
 /**
- * The query of `GET /v1/jobs`. The newest job comes first; `from` is the first moment of creation
- * that counts, `to` the first that does not. With `offset` the answer has a `total`. Values above
+ * The query of `GET /v1/jobs`. `from` is the first moment of creation that counts, `to` the first
+ * that does not, or the last day that does. With `offset` the answer has a `total`. Values above
  * 8 KiB are left out, and those that `omit` names; a job's `omitted` names what it lacks.
  */
 export const listJobsQuerySchema = z
@@ -45,19 +64,33 @@ export const listJobsQuerySchema = z
       .optional()
       .meta({ description: "Only those of this type; several with commas.", example: ["image"] }),
     batchId: z.guid().optional().meta({ description: "Only those of this batch." }),
-    from: momentSchema.optional().meta({
+    q: textSchema(200).min(1).optional().meta({
+      description:
+        "Only those with this in their title, whatever its case, or at the start of their id.",
+      example: "bicycle",
+    }),
+    metadata: containedSchema.optional().meta({
+      description: "Only those whose metadata has these members, as a JSON object.",
+      example: '{"project":"postcards"}',
+    }),
+    from: momentSchema(beginning).optional().meta({
       description: "Only those created at this moment or later; a day begins at midnight UTC.",
       example: "2026-07-01",
     }),
-    to: momentSchema.optional().meta({
-      description: "Only those created before this moment.",
+    to: momentSchema(afterwards).optional().meta({
+      description: "Only those created before this moment; a day counts to its end, UTC.",
       example: "2126-08-01T00:00:00Z",
+    }),
+    sort: z.enum(["-createdAt", "createdAt"]).default("-createdAt").meta({
+      description: "The newest first, or the oldest.",
+      example: "-createdAt",
     }),
     limit: limitSchema,
     offset: integerSchema(0, 2 ** 31 - 1)
       .optional()
       .meta({
-        description: "How many to skip; the answer then has a `total`. Not with `cursor`.",
+        description:
+          "How many to skip; the answer then has a `total`. Not with `cursor`, which stays right while jobs are created: what was created since shifts what is skipped.",
         example: 0,
       }),
     cursor: cursorSchema,
@@ -86,7 +119,7 @@ export const jobListSchema = z
         "The `after` of a stream over the same jobs that goes on where this list ends; of several pages, that of the first.",
     }),
   })
-  .meta({ description: "A page of jobs, the newest first." });
+  .meta({ description: "A page of jobs." });
 
 /** The query of `GET /v1/jobs/{id}/history`. */
 export const historyQuerySchema = z.strictObject({

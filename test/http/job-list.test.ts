@@ -61,6 +61,84 @@ describe("GET /v1/jobs", () => {
     expect(await count("to=2020-02-02T00:00:00.123457Z")).toBe(1);
   });
 
+  it("counts a day whole, at both ends", async () => {
+    const owner = newOwner();
+    await api.pool.query(
+      `insert into jobcast.jobs (owner_id, type, created_at)
+       select $1, 't', d from unnest(array['2020-02-28T00:00:00Z', '2020-02-28T23:59:59.999999Z',
+         '2020-02-29T12:00:00Z', '2020-03-01T00:00:00Z']::timestamptz[]) d`,
+      [owner],
+    );
+    const count = async (query: string) =>
+      (await get(`/v1/jobs?${query}`, bearer(owner)).expect(200)).body.items.length;
+    expect(await count("from=2020-02-28&to=2020-02-28")).toBe(2);
+    expect(await count("to=2020-02-29")).toBe(3);
+    expect(await count("from=2020-02-29")).toBe(2);
+    expect(await count("to=9999-12-31")).toBe(4);
+  });
+
+  it("finds what is in a title, at the start of an id, or in the metadata", async () => {
+    const owner = newOwner();
+    const create = async (title: string | null, metadata: object | null) => {
+      const { rows } = await api.pool.query(
+        "select id from jobcast.create_job($1, 't', title => $2, metadata => $3)",
+        [owner, title, metadata],
+      );
+      return rows[0].id as string;
+    };
+    const bicycle = await create("A Red 100% Bicycle_1", {
+      project: "a",
+      tags: ["x", "y"],
+      n: 1.5,
+    });
+    const boat = await create("boat", { project: "b", deep: { a: { b: 1 } } });
+    const bare = await create(null, null);
+    const find = async (query: Record<string, string>) => {
+      const search = new URLSearchParams(query).toString();
+      const { body } = await get(`/v1/jobs?${search}`, bearer(owner)).expect(200);
+      return body.items.map(({ id }: { id: string }) => id);
+    };
+    expect(await find({ q: "red 100% b" })).toEqual([bicycle]);
+    expect(await find({ q: "E_1" })).toEqual([bicycle]);
+    expect(await find({ q: "e%1" })).toEqual([]);
+    expect(await find({ q: bare.slice(0, 30).toUpperCase() })).toEqual([bare]);
+    expect(await find({ metadata: '{"project":"a"}' })).toEqual([bicycle]);
+    expect(await find({ metadata: '{"tags":["y"],"n":1.50}' })).toEqual([bicycle]);
+    expect(await find({ metadata: '{"deep":{"a":{}}}', q: "BOAT" })).toEqual([boat]);
+    expect(await find({ metadata: "{}" })).toEqual([boat, bicycle]);
+    const { body } = await get(`/v1/jobs?offset=0&q=b`, bearer(owner)).expect(200);
+    expect(body.total).toBe(2);
+  });
+
+  it.each([
+    "q=",
+    "metadata=x",
+    "metadata=[]",
+    "metadata=1",
+    "metadata=null",
+    "sort=title",
+    `q=${"x".repeat(201)}`,
+  ])("refuses ?%s", async (query) => {
+    await get(`/v1/jobs?${query}`, bearer(newOwner())).expect(400);
+  });
+
+  it("gives the oldest first to who asks for it, page by page", async () => {
+    const owner = newOwner();
+    await api.pool.query(
+      "insert into jobcast.jobs (owner_id, type) select $1, 't' from generate_series(1, 10)",
+      [owner],
+    );
+    const newest = await get("/v1/jobs?limit=10", bearer(owner)).expect(200);
+    const seen: string[] = [];
+    for (let cursor: string | null = ""; cursor !== null; ) {
+      const query: string = `sort=createdAt&limit=3${cursor && `&cursor=${cursor}`}`;
+      const { body } = await get(`/v1/jobs?${query}`, bearer(owner)).expect(200);
+      seen.push(...body.items.map(({ id }: { id: string }) => id));
+      cursor = body.nextCursor;
+    }
+    expect(seen).toEqual(newest.body.items.map(({ id }: { id: string }) => id).reverse());
+  });
+
   it("gives every job once when it is paged by cursor, although they differ by microseconds", async () => {
     const owner = newOwner();
     await api.pool.query(

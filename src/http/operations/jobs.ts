@@ -102,7 +102,7 @@ export const jobs: Resource = {
       path: "/v1/jobs",
       summary: "List jobs",
       description:
-        "The newest first. Page with `cursor`, which stays right while jobs are created, or with `offset`, which also counts them. Without `ownerId` the caller's own; of who may read others', everybody's.",
+        "Page with `cursor`, which stays right while jobs are created, or with `offset`, which also counts them. Without `ownerId` the caller's own; of who may read others', everybody's.",
       access: ACCESS.listJobs,
       query: listJobsQuerySchema,
       answers: {
@@ -115,13 +115,13 @@ export const jobs: Resource = {
       },
       problems: [],
       async handler({ jobs, epoch }, { caller, query, baseUrl }) {
-        const { ownerId, status, type, limit, offset, cursor, omit, ...filter } = query;
+        const { ownerId, status, type, limit, offset, cursor, omit, sort, ...filter } = query;
         const after = cursor === undefined ? undefined : parseJobCursor(cursor);
         const isItsBatch = caller.batchId !== undefined && filter.batchId === caller.batchId;
         const owner = isItsBatch ? undefined : listedOwner(caller, ownerId);
         const listing = await jobs.list(
           { ...filter, ownerId: owner, statuses: status, types: type },
-          { limit, offset, omit, after },
+          { limit, offset, omit, after, isOldestFirst: sort === "createdAt" },
           caller.ownerId,
         );
         const items = jsonArray(listing.jobs.map((job) => withLinks(job, baseUrl)));
