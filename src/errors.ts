@@ -20,6 +20,8 @@ export const ERROR_CODES = [
   "unsupported_media_type",
   "idempotency_key_reused",
   "too_many_streams",
+  "rate_limited",
+  "quota_exceeded",
   "draining",
   "overloaded",
   "database_unavailable",
@@ -45,6 +47,8 @@ export class JobcastError extends Error {
   readonly fields: readonly FieldProblem[] | undefined;
   /** Further members of the problem document, such as the job's present `status`. */
   readonly details: Readonly<Record<string, unknown>> | undefined;
+  /** When it is known how long to stay away. */
+  readonly retryAfterMs: number | undefined;
 
   constructor(
     code: ErrorCode,
@@ -53,6 +57,7 @@ export class JobcastError extends Error {
       cause?: unknown;
       fields?: readonly FieldProblem[];
       details?: Readonly<Record<string, unknown>>;
+      retryAfterMs?: number;
     } = {},
   ) {
     super(message, { cause: options.cause });
@@ -60,6 +65,7 @@ export class JobcastError extends Error {
     this.code = code;
     this.fields = options.fields;
     this.details = options.details;
+    this.retryAfterMs = options.retryAfterMs;
   }
 }
 

@@ -92,6 +92,19 @@ export const retentionFields = {
   keysDays: days,
 };
 
+const perMinute = wholeNumber(1, 10_000_000, "a minute").optional();
+
+/** How much one may ask for; what is left out is not bounded. */
+export const limitFields = {
+  writesPerMinute: perMinute,
+  streamsPerMinute: perMinute,
+  callbacksPerMinute: perMinute,
+  refusalsPerMinute: perMinute,
+  addressPerMinute: perMinute,
+  unfinishedJobsPerOwner: wholeNumber(1, 10_000_000, "jobs").optional(),
+  trustedProxies: wholeNumber(0, 10, "proxies").optional(),
+};
+
 /** Each option by itself; units and defaults are in .env.example. */
 export const optionFields = {
   databaseUrl: postgresUrl,
@@ -149,6 +162,7 @@ const optionsSchema = z.strictObject({
       `expected a secret of at least ${MIN_SECRET_BYTES} bytes or a jwksUrl, got neither`,
     ),
   retention: z.strictObject(retentionFields).default({}),
+  limits: z.strictObject(limitFields).prefault({}),
 });
 
 /** What an application may say: see .env.example for what each is. */

@@ -24,6 +24,7 @@ import { askToComeBack } from "./http/events/come-back.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { RESOURCES } from "./http/operations/all.ts";
 import type { HttpParts, Readiness } from "./http/parts.ts";
+import { RateLimits, type RateOptions } from "./http/rate-limits.ts";
 import type { StatisticsSource } from "./http/statistics.ts";
 import { type Logger, requestLogOptions } from "./log.ts";
 import type { Hub } from "./stream/hub.ts";
@@ -44,6 +45,7 @@ export type RoutesParts = {
   readonly corsOrigins: readonly string[];
   readonly callbackSecrets: readonly string[];
   readonly streamBufferBytes: number;
+  readonly limits: RateOptions & { readonly unfinishedJobsPerOwner?: number | undefined };
   readonly log: EventLog;
   /** For a line about each request. */
   readonly requestLog: Logger;
@@ -66,6 +68,7 @@ export function createRoutes(parts: RoutesParts): Routes {
     publicUrl,
     readBody: createBodyReader(new BodyPlaces()),
     jobs: createJobStore(lanes),
+    maxUnfinishedJobs: parts.limits.unfinishedJobsPerOwner,
     batches: createBatchStore(lanes),
     credits: createCreditStore(lanes),
     findOwners: createOwnerReader(lanes.reads),
@@ -95,12 +98,14 @@ export function createRoutes(parts: RoutesParts): Routes {
     docs: createDocs(RESOURCES),
   };
   const operations = RESOURCES.flatMap((resource) => resource.operations);
+  const limits = new RateLimits(parts.limits);
   const app = createApp(operations, http, {
     log,
+    limits,
     corsOrigins,
     unsent: registry.unsent,
     requestLog: pinoHttp({ ...requestLogOptions, logger: parts.requestLog }),
-    auth: createAuth({ jwt: parts.jwt, streamTokenKey, publicUrl, corsOrigins, log }),
+    auth: createAuth({ jwt: parts.jwt, streamTokenKey, publicUrl, corsOrigins, log, limits }),
     streamErrors: askToComeBack(registry, (err) =>
       log.warn({ err }, "an event stream was put off"),
     ),

@@ -30,6 +30,7 @@ describe("the defaults", () => {
       feed: "auto",
       jwt: {},
       callbackSecrets: [],
+      limits: {},
       corsOrigins: [],
       databasePoolSize: 12,
       heartbeatSeconds: 8,
@@ -133,6 +134,7 @@ describe("what is set", () => {
       databasePoolSize: 4,
       maxStreams: 1,
       maxStreamsPerOwner: 2,
+      limits: {},
       retention: {
         completedDays: 1,
         failedDays: 2,

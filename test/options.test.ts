@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { createJobcast, type JobcastOptions } from "../src/jobcast.ts";
 import { createLog } from "../src/log.ts";
-import { ConfigError, retentionFields } from "../src/options.ts";
+import { ConfigError, limitFields, retentionFields } from "../src/options.ts";
 import { CONFIG_KEYS, loadConfig } from "../src/service/config.ts";
+import { LIMITS } from "../src/service/config-groups.ts";
 import { TEST_SECRET } from "./support/tokens.ts";
 
 const GOOD = { databaseUrl: "postgres://db/jobs", jwt: { secret: TEST_SECRET } };
@@ -103,7 +104,10 @@ describe("both doors", () => {
 
   it("have the same options, but for those of the process", () => {
     const shared = CONFIG_KEYS.filter(
-      (key) => !onlyOfTheProcess.includes(key) && !/^(JWT|RETENTION)_/.test(key),
+      (key) =>
+        !onlyOfTheProcess.includes(key) &&
+        !/^(JWT|RETENTION)_/.test(key) &&
+        !Object.hasOwn(LIMITS, key),
     );
     expect(Object.keys(wrong).map(variableOf).sort()).toEqual([...shared].sort());
   });
@@ -118,6 +122,15 @@ describe("both doors", () => {
     expect(CONFIG_KEYS.filter((key) => key.startsWith("RETENTION_"))).toHaveLength(
       Object.keys(retentionFields).length,
     );
+  });
+
+  it("have the same limits", () => {
+    expect(Object.values(LIMITS).sort()).toEqual(Object.keys(limitFields).sort());
+    for (const [name, key] of Object.entries(LIMITS)) {
+      expect(Object.keys(problemsOf({ limits: { [key]: -1 } }))).toEqual([`limits.${key}`]);
+      const env = { DATABASE_URL: "postgres://db/jobs", [name]: "x" };
+      expect(() => loadConfig(env)).toThrow(`${name}: expected a whole number from `);
+    }
   });
 
   it.each(Object.entries(wrong))("refuse %s = %s", (option, value) => {

@@ -52,6 +52,8 @@ export type JobStore = {
   ): Promise<ReadonlyMap<number, UpdateOutcome>>;
   cancel(id: string, message: string | undefined, by: string): Promise<JobText>;
   retry(id: string, retry: Retry, by: string): Promise<JobText>;
+  /** How many of an owner have not ended, counted up to `most`. */
+  countUnfinished(ownerId: string, most: number, by: string): Promise<number>;
   /** What has ended; nothing happens where there is no such job. */
   delete(id: string, by: string): Promise<void>;
 };
@@ -71,6 +73,16 @@ export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes"
       updateJobs(writes.for({ owner: by }), body, positions, SOURCE),
     cancel: (id, message, by) => cancelJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
     retry: (id, retry, by) => retryJob(writes.for({ owner: by, job: id }), id, retry, SOURCE),
+    async countUnfinished(ownerId, most, by) {
+      const rows = await reads.for({ owner: by })<{ count: number }>(
+        `select count(*) from (
+           select from jobcast.jobs
+           where owner_id = $1 and status in ('pending', 'queued', 'processing') limit $2
+         ) unfinished`,
+        [ownerId, most],
+      );
+      return theOne(rows).count;
+    },
     delete: (id, by) => deleteJob(writes.for({ owner: by, job: id }), id),
   };
 }

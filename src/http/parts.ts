@@ -28,6 +28,8 @@ export type HttpParts = {
   readonly publicUrl?: string | undefined;
   readonly readBody: ReadBody;
   readonly jobs: JobStore;
+  /** Of one owner, created over HTTP. Default: any number */
+  readonly maxUnfinishedJobs?: number | undefined;
   readonly batches: BatchStore;
   readonly credits: CreditStore;
   /** The owners of those jobs that exist. */

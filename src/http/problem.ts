@@ -3,6 +3,7 @@ import type { ErrorRequestHandler, Response } from "express";
 import type { EventLog } from "../calm-log.ts";
 import type { ErrorCode, JobcastError } from "../errors.ts";
 import type { Problem } from "../protocol/problem.ts";
+import { audit } from "./audit.ts";
 import { toJobcastError } from "./foreign-errors.ts";
 
 /** Complete, so that a code without a status does not compile. */
@@ -27,6 +28,8 @@ export const PROBLEM_STATUS: Readonly<Record<ErrorCode, number>> = {
   unsupported_media_type: 415,
   idempotency_key_reused: 422,
   too_many_streams: 429,
+  rate_limited: 429,
+  quota_exceeded: 429,
   draining: 503,
   overloaded: 503,
   database_unavailable: 503,
@@ -42,6 +45,8 @@ export const RETRY_AFTER: Readonly<Partial<Record<ErrorCode, readonly [number, n
   idempotency_key_in_use: [1, 3],
   locked: [1, 3],
   too_many_streams: [5, 30],
+  rate_limited: [5, 30],
+  quota_exceeded: [30, 120],
   draining: [1, 5],
   overloaded: [1, 5],
   database_unavailable: [2, 10],
@@ -71,9 +76,12 @@ export function toProblem(error: unknown): Problem {
 
 /** The last handler of the app: every error of every route ends here. */
 export function problemHandler(log: EventLog): ErrorRequestHandler {
-  return (error, _req, res, _next) => {
+  return (error, req, res, _next) => {
     const known = toJobcastError(error);
     report(log, known, error);
+    if (PROBLEM_STATUS[known.code] === 403) {
+      audit({ req, res, log }, "access.refused", { code: known.code, method: req.method });
+    }
     if (res.headersSent) {
       // There is no status left to send, and an end in good order would pass for a whole answer.
       res.destroy();
@@ -84,7 +92,10 @@ export function problemHandler(log: EventLog): ErrorRequestHandler {
 }
 
 function sendProblem(res: Response, error: JobcastError): void {
-  const retryAfter = RETRY_AFTER[error.code];
+  const { retryAfterMs } = error;
+  const known = retryAfterMs === undefined ? undefined : Math.ceil(retryAfterMs / 1_000);
+  const retryAfter =
+    known === undefined ? RETRY_AFTER[error.code] : ([known, Math.ceil(known * 1.25) + 1] as const);
   if (retryAfter) res.set("Retry-After", String(randomInteger(...retryAfter)));
   const challenge = CHALLENGE[error.code];
   if (challenge && !res.hasHeader("WWW-Authenticate")) res.set("WWW-Authenticate", challenge);

@@ -9,11 +9,12 @@ import express, {
 import type { z } from "zod";
 import { JobcastError } from "../errors.ts";
 import { requireScope } from "./access.ts";
-import { type Caller, callerOf } from "./auth/caller.ts";
+import { type Caller, callerIfKnown, callerOf } from "./auth/caller.ts";
 import { TOKEN_PARAMETER } from "./auth/token-source.ts";
 import { parseBodyJson } from "./body.ts";
 import type { Call, Operation, Reply } from "./operation.ts";
 import type { HttpParts } from "./parts.ts";
+import type { LimitedKind, RateLimits } from "./rate-limits.ts";
 import { checkBodyHead } from "./request-head.ts";
 import { namesOnly, parseBody, parseId, parseQuery } from "./validate.ts";
 
@@ -22,6 +23,8 @@ export type ServeOptions = {
   readonly auth: Readonly<Record<"api" | "reads" | "streams", RequestHandler>>;
   /** What a request for events could not be given, its authentication included. */
   readonly streamErrors: ErrorRequestHandler;
+  /** How often one may ask. Default: as often as he likes */
+  readonly limits?: RateLimits | undefined;
 };
 
 /** The routes of all operations: each path with its methods, and an answer to every other one. */
@@ -58,11 +61,13 @@ function serve(
   route: IRoute,
   operation: Operation,
   parts: HttpParts,
-  { auth, streamErrors }: ServeOptions,
+  { auth, streamErrors, limits }: ServeOptions,
 ): void {
   const { access, method, reads } = operation;
   const known = reads && namesOnly([...Object.keys(reads.shape), TOKEN_PARAMETER]);
+  const kind = limitedKind(operation);
   const handle: RequestHandler = async (req, res) => {
+    if (kind) await limits?.take(kind, req, callerIfKnown(res)?.ownerId);
     if (typeof access !== "string" && access.scopes && access.ownersMay === undefined) {
       requireScope(callerOf(res), ...access.scopes);
     }
@@ -73,6 +78,14 @@ function serve(
   if (typeof access === "string") route[method](handle);
   else if (access.isStream) route[method](neverStore, auth.streams, handle, streamErrors);
   else route[method](neverStore, access.isWatched ? auth.reads : auth.api, checkBodyHead, handle);
+}
+
+/** Reading is bounded by the turns that callers take at the database. */
+function limitedKind({ access, method }: Operation): LimitedKind | undefined {
+  if (access === "provider") return "callback";
+  if (typeof access === "string") return undefined;
+  if (access.isStream) return "stream";
+  return method === "get" ? undefined : "write";
 }
 
 /** Whatever is said here is said to one caller: no cache may say it to the next one. */

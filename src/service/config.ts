@@ -3,6 +3,7 @@ import {
   ConfigError,
   type GivenOptions,
   jwtFields,
+  limitFields,
   MIN_SECRET_BYTES,
   type OptionProblem,
   type Options,
@@ -11,6 +12,7 @@ import {
   retentionFields,
   wholeNumber,
 } from "../options.ts";
+import { grouped, LIMITS, numberIn, ofGroup, RETENTION } from "./config-groups.ts";
 
 /** What the process is told by its environment; see .env.example for units and defaults. */
 export type Config = Omit<Options, "databaseUrl" | "jwt"> & {
@@ -38,19 +40,6 @@ const SECRET_KEYS: ReadonlySet<string> = new Set([
   "JWT_PREVIOUS_SECRET",
   "CALLBACK_SECRETS",
 ]);
-
-/** A number as an environment has it; what is none is judged with what is out of range. */
-function numberIn<N extends number | undefined>(field: z.ZodType<N, number | undefined>) {
-  return z
-    .string()
-    .optional()
-    .transform((text) => (text === undefined ? undefined : toNumber(text)))
-    .pipe(field);
-}
-
-function toNumber(text: string): number {
-  return /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-}
 
 /** A list as an environment has it: separated by commas. */
 function listIn(field: z.ZodType<string[], string[] | undefined>) {
@@ -87,13 +76,8 @@ const settings = z.object({
   MAX_STREAMS: numberIn(optionFields.maxStreams),
   MAX_STREAMS_PER_OWNER: numberIn(optionFields.maxStreamsPerOwner),
   MAX_STREAM_SECONDS: numberIn(optionFields.maxStreamSeconds),
-  RETENTION_COMPLETED_DAYS: numberIn(retentionFields.completedDays),
-  RETENTION_FAILED_DAYS: numberIn(retentionFields.failedDays),
-  RETENTION_CANCELLED_DAYS: numberIn(retentionFields.cancelledDays),
-  RETENTION_TIMEOUT_DAYS: numberIn(retentionFields.timeoutDays),
-  RETENTION_STEPS_DAYS: numberIn(retentionFields.stepsDays),
-  RETENTION_DELIVERIES_DAYS: numberIn(retentionFields.deliveriesDays),
-  RETENTION_KEYS_DAYS: numberIn(retentionFields.keysDays),
+  ...grouped(LIMITS, limitFields),
+  ...grouped(RETENTION, retentionFields),
   DRAIN_SECONDS: numberIn(wholeNumber(0, 3600, "seconds").default(10)),
   LOG_LEVEL: oneOf(LOG_LEVELS).default("info"),
 });
@@ -209,15 +193,8 @@ function toConfig(from: z.infer<typeof settings>): Config {
     maxStreams: from.MAX_STREAMS,
     maxStreamsPerOwner: from.MAX_STREAMS_PER_OWNER,
     maxStreamSeconds: from.MAX_STREAM_SECONDS,
-    retention: {
-      completedDays: from.RETENTION_COMPLETED_DAYS,
-      failedDays: from.RETENTION_FAILED_DAYS,
-      cancelledDays: from.RETENTION_CANCELLED_DAYS,
-      timeoutDays: from.RETENTION_TIMEOUT_DAYS,
-      stepsDays: from.RETENTION_STEPS_DAYS,
-      deliveriesDays: from.RETENTION_DELIVERIES_DAYS,
-      keysDays: from.RETENTION_KEYS_DAYS,
-    },
+    retention: ofGroup(RETENTION, from),
+    limits: ofGroup(LIMITS, from),
     drainSeconds: from.DRAIN_SECONDS,
     logLevel: from.LOG_LEVEL,
   };
@@ -245,6 +222,7 @@ export function optionsOf(
 function deepFreeze(config: Config): Config {
   Object.freeze(config.jwt);
   Object.freeze(config.retention);
+  Object.freeze(config.limits);
   Object.freeze(config.callbackSecrets);
   Object.freeze(config.corsOrigins);
   return Object.freeze(config);

@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { EventLog } from "../../calm-log.ts";
 import { JobcastError } from "../../errors.ts";
 import { textSchema } from "../../protocol/json.ts";
+import type { RateLimits } from "../rate-limits.ts";
 import { type Caller, CLOCK_TOLERANCE_SECONDS, setCaller } from "./caller.ts";
 import { isTrustedOrigin } from "./origin.ts";
 import { claimsToBeStreamToken } from "./stream-token.ts";
@@ -18,6 +19,8 @@ export type AuthOptions = {
   /** Whose pages may use the cookie beside our own. */
   readonly corsOrigins: readonly string[];
   readonly log: EventLog;
+  /** How many bad tokens an address may send. Default: any number */
+  readonly limits?: RateLimits | undefined;
 };
 
 /** The key of stream tokens, from the database. */
@@ -84,12 +87,14 @@ export function createAuth(options: AuthOptions): Record<Kind, RequestHandler> {
   function createHandler(kind: Kind): RequestHandler {
     return async (req, res, next) => {
       try {
+        await options.limits?.assertWelcome(req);
         const caller = await authenticate(req, kind);
         if (caller) setCaller(res, caller);
         else return next(unauthenticated("none came"));
       } catch (error) {
         const reason = refusal(error);
         if (reason === undefined) return next(error);
+        await options.limits?.countRefusal(req);
         (req.log ?? options.log).info({ reason }, "token refused");
         // [RFC 6750, 3.1] The error code is for a token that is no good, not for one that is missing.
         res.set("WWW-Authenticate", 'Bearer error="invalid_token"');

@@ -33,9 +33,14 @@ export function setCaller(res: Response, caller: Caller): void {
   (res.locals as Locals)[CALLER] = caller;
 }
 
+/** Undefined on a route that anybody may call, and before it is known. */
+export function callerIfKnown(res: Response): Caller | undefined {
+  return (res.locals as Locals)[CALLER];
+}
+
 /** @throws {TypeError} on a route that was mounted without authentication. */
 export function callerOf(res: Response): Caller {
-  const caller = (res.locals as Locals)[CALLER];
+  const caller = callerIfKnown(res);
   if (!caller) throw new TypeError("this route was mounted without authentication");
   return caller;
 }

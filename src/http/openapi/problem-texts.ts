@@ -119,6 +119,16 @@ export const PROBLEM_TEXTS: Readonly<Record<ErrorCode, ProblemText>> = {
     remedy: "Close one, or watch many jobs on one stream; come back after `Retry-After`",
     detail: "The limit of open streams is 100 for each owner; close one first.",
   },
+  rate_limited: {
+    when: "More requests came within a minute than are taken of one subject or from one address",
+    remedy: "Come back after `Retry-After`, and ask less often",
+    detail: "Too many requests; come back later.",
+  },
+  quota_exceeded: {
+    when: "The owner has as many unfinished jobs as one may have",
+    remedy: "Wait for some of them to end, or cancel them",
+    detail: "The owner has 1000 unfinished jobs, and may have no more.",
+  },
   draining: {
     when: "The process is shutting down and takes no new streams",
     remedy: "Connect again after `Retry-After`: another process will answer",

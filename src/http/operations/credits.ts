@@ -10,6 +10,7 @@ import {
   overdraftSchema,
 } from "../../protocol/credits.ts";
 import { ACCESS, accountOwner } from "../access.ts";
+import { audit } from "../audit.ts";
 import { SMALL_BODY } from "../body.ts";
 import { onceOf } from "../idempotency-key.ts";
 import { JOB_ID, OWNER } from "../openapi/examples.ts";
@@ -127,10 +128,12 @@ export const credits: Resource = {
         },
       },
       problems: ["idempotency_key_reused"],
-      async handler({ credits: store }, { req, caller, body }) {
+      async handler({ credits: store }, { req, res, caller, body }) {
         const { value: given, text } = await body();
         const once = onceOf(req, given, text);
-        return reply(await store.grant({ ...given, once }, caller.ownerId), 201);
+        const entry = await store.grant({ ...given, once }, caller.ownerId);
+        audit({ req, res }, "credits.granted", { ...given, entry: entry.id });
+        return reply(entry, 201);
       },
     }),
     defineOperation({
@@ -155,10 +158,12 @@ export const credits: Resource = {
         },
       },
       problems: ["not_found", "insufficient_credits", "idempotency_key_reused"],
-      async handler({ credits: store }, { req, caller, body }) {
+      async handler({ credits: store }, { req, res, caller, body }) {
         const { value: given, text } = await body();
         const once = onceOf(req, given, text);
-        return reply(await store.adjust({ ...given, once }, caller.ownerId), 201);
+        const entry = await store.adjust({ ...given, once }, caller.ownerId);
+        audit({ req, res }, "credits.adjusted", { ...given, entry: entry.id });
+        return reply(entry, 201);
       },
     }),
     defineOperation({
@@ -179,9 +184,11 @@ export const credits: Resource = {
         200: { description: "The account.", content: json(creditAccountSchema, { some: allowed }) },
       },
       problems: [],
-      async handler({ credits: store }, { caller, body }) {
+      async handler({ credits: store }, { req, res, caller, body }) {
         const { ownerId, overdraft } = (await body()).value;
-        return reply(await store.setOverdraft(ownerId, overdraft, caller.ownerId));
+        const account = await store.setOverdraft(ownerId, overdraft, caller.ownerId);
+        audit({ req, res }, "credits.overdraft", account);
+        return reply(account);
       },
     }),
   ],

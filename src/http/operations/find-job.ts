@@ -15,6 +15,8 @@ export async function findJob(jobs: JobStore, caller: Caller, id: string): Promi
 }
 
 /** The same for who changes it. @throws {JobcastError} insufficient_scope, too */
-export async function findOwnJob(jobs: JobStore, caller: Caller, id: string): Promise<void> {
-  requireOwn(caller, (await findJob(jobs, caller, id)).ownerId);
+export async function findOwnJob(jobs: JobStore, caller: Caller, id: string): Promise<JobText> {
+  const job = await findJob(jobs, caller, id);
+  requireOwn(caller, job.ownerId);
+  return job;
 }
