@@ -191,6 +191,9 @@ create table jobcast.jobs (
   finished_at timestamp with time zone,
   bytes integer,
   cost integer,
+  events integer not null default 0,
+  event_name text,
+  event_data jsonb,
   constraint jobs_pkey PRIMARY KEY (id),
   constraint jobs_idempotency_key UNIQUE (owner_id, idempotency_key),
   constraint batch_of_the_same_owner FOREIGN KEY (batch_id, owner_id) REFERENCES jobcast.batches(id, owner_id),
@@ -198,6 +201,10 @@ create table jobcast.jobs (
   constraint counts_shape CHECK (jobcast.is_counts(counts)),
   constraint credits_not_negative CHECK (credits >= 0),
   constraint error_shape CHECK (jobcast.is_error(error)),
+  constraint event_data_size CHECK (octet_length(event_data::text) <= 65536) NOT VALID,
+  constraint event_has_a_name CHECK (event_name IS NOT NULL OR event_data IS NULL) NOT VALID,
+  constraint event_name_is_free CHECK (event_name ~ '^[A-Za-z][A-Za-z0-9_.:-]{0,63}$'::text AND (lower(event_name) <> ALL (ARRAY['status'::text, 'batch'::text, 'reset'::text, 'deleted'::text, 'ready'::text, 'ping'::text, 'close'::text, 'message'::text, 'open'::text, 'error'::text]))) NOT VALID,
+  constraint events_bounded CHECK (events >= 0 AND events <= 1000) NOT VALID,
   constraint finished_at_matches_status CHECK ((finished_at IS NOT NULL) = (status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'timeout'::text]))),
   constraint metadata_is_object CHECK (jsonb_typeof(metadata) = 'object'::text),
   constraint owner_id_length CHECK (length(owner_id) >= 1 AND length(owner_id) <= 255),
@@ -235,6 +242,8 @@ CREATE TRIGGER _600_settle AFTER UPDATE ON jobcast.jobs REFERENCING OLD TABLE AS
 comment on column jobcast.jobs.attempt is 'Rises by one with every retry; say it in your updates so that a worker of an older attempt is refused.';
 comment on column jobcast.jobs.bytes is 'Of stage, message, counts, result and error as text; null where nothing was written since it is counted.';
 comment on column jobcast.jobs.cost is 'What the attempt has cost, said with its end: what was charged beyond it is refunded, what is missing is charged. Null: the credits if it completed, else nothing.';
+comment on column jobcast.jobs.event_name is 'Of the newest version, if it is such an event.';
+comment on column jobcast.jobs.events is 'How many events of their own its producers have told; written by jobcast.emit.';
 comment on column jobcast.jobs.request_hash is 'Of the request that made the job under its idempotency key: another request under that key is refused.';
 comment on column jobcast.jobs.timeout_extends is 'Whether any update of an unfinished job pushes timeout_at to timeout_seconds from then.';
 comment on column jobcast.jobs.version is 'Rises by one with every change of status, progress, stage, message, counts, result, error, title or metadata.';
@@ -305,6 +314,8 @@ create table jobcast.status_history (
   xid xid8 not null default pg_current_xact_id(),
   occurred_at timestamp with time zone not null default clock_timestamp(),
   bytes integer,
+  event_name text,
+  event_data jsonb,
   constraint status_history_pkey PRIMARY KEY (job_id, version),
   constraint status_history_job_id_fkey FOREIGN KEY (job_id) REFERENCES jobcast.jobs(id) ON DELETE CASCADE
 );
@@ -313,6 +324,7 @@ CREATE TRIGGER _050_refuse_strangers BEFORE DELETE OR UPDATE ON jobcast.status_h
 CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.status_history FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
 CREATE TRIGGER _900_ring AFTER INSERT ON jobcast.status_history REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__ring();
 comment on column jobcast.status_history.bytes is 'Of stage, message, counts, result and error as text, so that readers can stop in time; null in old rows.';
+comment on column jobcast.status_history.event_name is 'Of a version that is an event of the producer''s own: what is told instead of the state, which it has too.';
 comment on column jobcast.status_history.xid is 'The writing transaction. New to a reader means: not visible in the snapshot of its last read.';
 comment on table jobcast.status_history is 'Append-only: one row a version. Streams are read from here and from nowhere else.';
 
@@ -734,6 +746,41 @@ CREATE OR REPLACE FUNCTION jobcast.effective_progress(status text, progress doub
 AS $function$
   select case when jobcast.is_final(status) then 100 else progress::numeric end
 $function$;
+
+CREATE OR REPLACE FUNCTION jobcast.emit(id uuid, name text, data jsonb DEFAULT NULL::jsonb, attempt integer DEFAULT NULL::integer, source text DEFAULT NULL::text)
+ RETURNS jobcast.jobs
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+  v_source constant text := current_setting('jobcast.source', true);
+  v_job jobcast.jobs;
+  v_written boolean;
+begin
+  if emit.name is null then
+    raise exception 'an event has a name' using errcode = '22004';
+  end if;
+  perform set_config('jobcast.source', coalesce(emit.source, v_source, ''), true);
+  update jobcast.jobs j
+  set events = j.events + 1, event_name = emit.name, event_data = emit.data
+  where j.id = emit.id and j.attempt = coalesce(emit.attempt, j.attempt)
+  returning j.* into v_job;
+  v_written := found;
+  perform set_config('jobcast.source', coalesce(v_source, ''), true);
+  if v_written then
+    return v_job;
+  end if;
+  select j.* into v_job from jobcast.jobs j where j.id = emit.id;
+  if not found then
+    raise exception 'no job %', emit.id using errcode = 'JC002';
+  end if;
+  raise exception 'job % is in attempt %, not %', emit.id, v_job.attempt, emit.attempt
+    using errcode = 'JC003',
+      detail = jsonb_build_object('attempt', v_job.attempt, 'status', v_job.status)::text;
+end
+$function$;
+comment on function jobcast.emit(pg_catalog.uuid,pg_catalog.text,pg_catalog.jsonb,integer,pg_catalog.text) is 'An event of the producer''s own, such as a line of a log or a preview, in its place among the versions of the job: at most 1,000 a job, each of 64 KiB.';
 
 CREATE OR REPLACE FUNCTION jobcast.estimate(status text, progress double precision, started_at timestamp with time zone, at timestamp with time zone)
  RETURNS integer
@@ -1710,11 +1757,14 @@ begin
   else
     insert into jobcast.status_history (
       job_id, version, attempt, status, progress, stage, message, counts, result, error, bytes,
-      estimated_seconds_remaining, source
+      estimated_seconds_remaining, source, event_name, event_data
     )
     select
-      a.id, a.version, a.attempt, a.status, a.progress, a.stage, a.message, a.counts, a.result, a.error, a.bytes,
-      jobcast.estimate(a.status, a.progress, a.started_at, a.updated_at), jobcast.source()
+      a.id, a.version, a.attempt, a.status, a.progress, a.stage, a.message, a.counts, a.result, a.error,
+      a.bytes + case when a.events > b.events then coalesce(octet_length(a.event_data::text), 0) else 0 end,
+      jobcast.estimate(a.status, a.progress, a.started_at, a.updated_at), jobcast.source(),
+      case when a.events > b.events then a.event_name end,
+      case when a.events > b.events then a.event_data end
     from after a
     join before b on b.id = a.id
     where a.version <> b.version;
@@ -1833,6 +1883,7 @@ begin
   if not exists (select from after where batch_id is not null) then
     return null;
   end if;
+  -- An event of the producer's own changes nothing that a batch counts.
   insert into jobcast.batch_changes as c (batch_id, total, completed, failed, cancelled, started, progress_sum)
   select a.batch_id, 0,
     sum((a.status = 'completed')::int - (b.status = 'completed')::int),
@@ -1842,7 +1893,7 @@ begin
     sum(jobcast.effective_progress(a.status, a.progress) - jobcast.effective_progress(b.status, b.progress))
   from after a
   join before b on b.id = a.id
-  where a.batch_id is not null and a.version <> b.version
+  where a.batch_id is not null and a.version <> b.version and a.events = b.events
   group by a.batch_id
   on conflict (xid, batch_id) do update set
     completed = c.completed + excluded.completed,
@@ -1974,6 +2025,16 @@ begin
   new.started_at := old.started_at;
   new.finished_at := old.finished_at;
   new.bytes := old.bytes;
+  -- One event at a time, and none but with a count of its own.
+  if new.events is distinct from old.events + 1 then
+    new.events := old.events;
+    new.event_name := old.event_name;
+    new.event_data := old.event_data;
+  elsif jobcast.is_final(old.status) then
+    raise exception 'job % is %: it has no more events', old.id, old.status
+      using errcode = 'JC001',
+        detail = jsonb_build_object('status', old.status, 'version', old.version)::text;
+  end if;
 
   if v_retry then
     if old.status not in ('failed', 'cancelled', 'timeout')
@@ -2036,11 +2097,17 @@ begin
     end if;
   end if;
 
-  if v_retry or (new.status, new.progress, new.stage, new.message, new.counts, new.result, new.error)
+  if v_retry or new.events > old.events or (new.status, new.progress, new.stage, new.message, new.counts, new.result, new.error)
     is distinct from (old.status, old.progress, old.stage, old.message, old.counts, old.result, old.error) then
     new.version := old.version + 1;
     new.updated_at := v_now;
     new.bytes := jobcast.bytes_of(new.stage, new.message, new.counts, new.result, new.error);
+    if new.events = old.events then
+      new.event_name := null;
+      new.event_data := null;
+    else
+      perform jobcast.assert_limits('the data of an event', octet_length(new.event_data::text), new.event_data);
+    end if;
     -- A value that is there already is no reason to refuse the end of its job, nor anything else
     -- that is said of it: of a row that was too large before it was counted what is new counts.
     if new.bytes > 128 and (new.stage, new.message, new.result, new.error)

@@ -49,6 +49,12 @@ const SQLSTATES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
 
 /** Fields whose value only the database can judge, by the constraint that refused it. */
 const CONSTRAINTS: ReadonlyMap<string, FieldProblem> = new Map([
+  [
+    "events_bounded",
+    { path: "body", message: "the job has told 1000 events, and may tell no more" },
+  ],
+  ["event_data_size", { path: "body.data", message: "is larger than 64 KiB" }],
+  ["event_name_is_free", { path: "body.event", message: "is no name, or is taken" }],
   // No batch and somebody else's batch are the same: the difference would tell that there is one.
   ["batch_of_the_same_owner", { path: "body.batchId", message: "is no batch of this owner" }],
 ]);

@@ -7,17 +7,17 @@ import type { Status } from "../protocol/status.ts";
 export type EventText = {
   readonly jobId: string;
   readonly version: number;
+  /** The type of the event: `status`, `deleted`, or the name that its producer gave it. */
+  readonly kind: string;
   /** Of the event on a stream of this job alone. */
   readonly id: string;
   readonly status: Status;
-  /** A StatusEvent as JSON on one line. */
+  /** A StatusEvent, or another of this kind, as JSON on one line. */
   readonly json: string;
 };
 
 /** One row of the history: an event, whose it is, and the transaction that wrote it. */
 export type Change = EventText & {
-  /** The type of the event: a version of a job, or that the job was deleted. */
-  readonly kind: "status" | "deleted";
   readonly ownerId: string;
   readonly batchId: string | null;
   /** Of the job; empty when it was deleted. */

@@ -1,5 +1,5 @@
 import pg from "pg";
-import { type ChangeRow, isWhole, VALUES, type Value } from "./changes.ts";
+import { type ChangeRow, isJsonValue, isWhole, VALUES, type Value } from "./changes.ts";
 import { AnswerTooLargeError } from "./client.ts";
 import type { Query } from "./query.ts";
 import { isJsonWithin } from "./value-size.ts";
@@ -29,13 +29,14 @@ const KEYED = `unnest($1::uuid[], $2::bigint[]) k (job_id, version)
 
 const MEASURE = `
   select h.job_id, h.version,
-    jobcast.bytes_of(h.stage, h.message, h.counts, h.result, h.error) as bytes
+    jobcast.bytes_of(h.stage, h.message, h.counts, h.result, h.error)
+      + coalesce(octet_length(h.event_data::text), 0) as bytes
   from ${KEYED}`;
 
 /** A value unless it is far too large. */
 function value(name: Value, isKnown: string): string {
   const column = `h.${name}`;
-  const isJson = name === "result" || name === "error";
+  const isJson = isJsonValue(name);
   const fits = isJson
     ? isJsonWithin(column, MAX_EVENT_BYTES)
     : `octet_length(${column}) <= ${MAX_EVENT_BYTES}`;
@@ -64,6 +65,7 @@ const READ_TEXTS = valuesOf(
     value("message", "false"),
     "null::text as result",
     "null::text as error",
+    "null::text as event_data",
   ],
 );
 

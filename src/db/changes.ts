@@ -17,8 +17,14 @@ import { beganAfter, notVisibleIn, wasOpenIn } from "./visibility.ts";
 export const INLINE_BYTES = 8 * 1_024;
 
 /** The members of an event that may be of any size. */
-export const VALUES = ["stage", "message", "result", "error"] as const;
+export const VALUES = ["stage", "message", "result", "error", "event_data"] as const;
 export type Value = (typeof VALUES)[number];
+
+const JSON_VALUES: ReadonlySet<Value> = new Set(["result", "error", "event_data"] as const);
+
+export function isJsonValue(name: Value): boolean {
+  return JSON_VALUES.has(name);
+}
 
 /** Of a row whose size nobody counted, because it was written before sizes were: what is told with it. */
 const PLAIN_BYTES = 2 * 1_024;
@@ -52,8 +58,9 @@ const JOB_COLUMNS = "owner_id, batch_id, type, title, metadata";
 /**
  * The columns of a change, from `status_history h` and its `jobs j`.
  * @param isCareful leaves every value for later: one of them could not be read with the others
+ * @param kind SQL; what only tells how jobs stand leaves out that a version was an event
  */
-export function changeColumns(isCareful = false): string {
+export function changeColumns(isCareful = false, kind = KIND): string {
   const bytes = isCareful
     ? `greatest(coalesce(h.bytes, ${STORED_BYTES}), ${INLINE_BYTES + 1})`
     : COUNTED_BYTES;
@@ -66,8 +73,11 @@ export function changeColumns(isCareful = false): string {
     ${tagOf("h.occurred_at")} as tag, j.owner_id, j.batch_id,
     j.type, j.title is not null as has_title, j.metadata is not null as has_metadata,
     ${isCareful ? "null::text" : TITLE} as title, ${isCareful ? "null::jsonb" : METADATA} as metadata,
-    ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}, 'status' as kind`;
+    ${bytes} as bytes, h.bytes is not null as is_counted, ${values.join(", ")}, ${kind} as kind`;
 }
+
+export const STATE_KIND = "'status'";
+const KIND = `coalesce(h.event_name, ${STATE_KIND})`;
 
 /** The same columns of `jobcast.deletions d`. */
 export const DELETION_COLUMNS = `d.job_id, d.version, 0 as attempt, d.status, 0::float8 as progress,
@@ -75,7 +85,7 @@ export const DELETION_COLUMNS = `d.job_id, d.version, 0 as attempt, d.status, 0:
   d.occurred_at, ${tagOf("d.occurred_at")} as tag, d.owner_id, d.batch_id,
   '' as type, false as has_title, false as has_metadata, null::text as title, null::jsonb as metadata,
   0 as bytes, true as is_counted,
-  ${VALUES.map((name) => `null::${name === "result" || name === "error" ? "jsonb" : "text"} as ${name}`)},
+  ${VALUES.map((name) => `null::${isJsonValue(name) ? "jsonb" : "text"} as ${name}`)},
   'deleted' as kind`;
 
 /**
@@ -114,6 +124,7 @@ export type ChangeRow = {
   readonly are_counts_omitted: boolean;
   readonly result: string | null;
   readonly error: string | null;
+  readonly event_data: string | null;
   readonly kind: Change["kind"];
   readonly estimated_seconds_remaining: number | null;
   readonly source: string;
@@ -156,7 +167,9 @@ export function toChange(row: ChangeRow): Change {
     ...(row.has_title && row.title === null ? ["title"] : []),
     ...(row.has_metadata && row.metadata === null ? ["metadata"] : []),
   ];
-  const json = `{"jobId":"${row.job_id}",${versionMembers(row)}${omission(omitted)}}`;
+  const members = row.kind === "status" ? versionMembers(row) : customMembers(row);
+  const told = omitted.filter((name) => isOf(name, row.kind));
+  const json = `{"jobId":"${row.job_id}",${members}${omission(told)}}`;
   return { ...toNews(row), json };
 }
 
@@ -176,11 +189,28 @@ export function toNews(row: ChangeRow): News {
   };
 }
 
+/** Names of members, of what an event of this kind has at all. */
+function isOf(name: string, kind: string): boolean {
+  if (name === "title" || name === "metadata") return true;
+  return (name === "event_data") === (kind !== "status");
+}
+
+/** Of an event of the producer's own: it tells nothing of the state. */
+function customMembers(row: ChangeRow): string {
+  return (
+    `"version":${row.version},"attempt":${row.attempt},"event":${quote(row.kind)}` +
+    `,"data":${row.event_data},"batchId":${row.batch_id === null ? null : `"${row.batch_id}"`}` +
+    `,"source":${quote(row.source)},"occurredAt":"${toIso(row.occurred_at)}"` +
+    `,"type":${quote(row.type)},"title":${quote(row.title)},"metadata":${row.metadata}`
+  );
+}
+
 type VersionRow = Omit<
   ChangeRow,
   | "job_id"
   | "owner_id"
   | "kind"
+  | "event_data"
   | "xid"
   | "tag"
   | "bytes"
@@ -208,7 +238,8 @@ export function versionMembers(row: VersionRow): string {
 
 /** The member that names what is left out, if anything is. */
 export function omission(names: readonly string[] = []): string {
-  return names.length === 0 ? "" : `,"omitted":${JSON.stringify(names)}`;
+  const members = names.map((name) => (name === "event_data" ? "data" : name));
+  return members.length === 0 ? "" : `,"omitted":${JSON.stringify(members)}`;
 }
 
 export function quote(text: string | null): string {

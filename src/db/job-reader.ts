@@ -7,6 +7,7 @@ import {
   changeColumns,
   hasChange,
   type MaybeChangeRow,
+  STATE_KIND,
   toChange,
 } from "./changes.ts";
 import { gather } from "./gather.ts";
@@ -43,6 +44,9 @@ const TAG_AFTER = `coalesce(
    where a.job_id = r.job_id and a.version = r.after),
   case when r.after = j.version then ${tagOf("j.updated_at")} end)`;
 
+/** Who asks for the newest alone asks how the job stands. */
+const KIND = `case when r.after between 0 and j.version then coalesce(h.event_name, ${STATE_KIND}) else ${STATE_KIND} end`;
+
 function readJobs(isCareful: boolean): string {
   return firstRows(
     `select r.read, j.owner_id as job_owner_id, j.batch_id as job_batch_id, j.version as job_version, j.status as job_status,
@@ -50,7 +54,7 @@ function readJobs(isCareful: boolean): string {
      from unnest($1::int[], $2::uuid[], $3::bigint[]) as r (read, job_id, after)
      join jobcast.jobs j on j.id = r.job_id
      left join lateral (
-       select ${changeColumns(isCareful)}
+       select ${changeColumns(isCareful, KIND)}
        from jobcast.status_history h
        where h.job_id = r.job_id
          and h.version > case when r.after between 0 and j.version then r.after else j.version - 1 end

@@ -29,6 +29,13 @@ export type NewJob = Omit<CreateJob, "params" | "metadata" | "ownerId" | "stream
 /** `patch` is an update as a JSON object as text. It is refused unless that attempt runs. */
 export type JobPatch = { readonly patch: string; readonly attempt?: number | undefined };
 
+/** `body` has its data: a JSON object as text. Refused unless that attempt runs. */
+export type Emission = {
+  readonly event: string;
+  readonly body: string;
+  readonly attempt?: number | undefined;
+};
+
 /** Only of that attempt, and once with a key. */
 export type Retry = RetryJob & { readonly once?: Once | undefined };
 
@@ -52,6 +59,8 @@ export type JobStore = {
   ): Promise<ReadonlyMap<number, UpdateOutcome>>;
   cancel(id: string, message: string | undefined, by: string): Promise<JobText>;
   retry(id: string, retry: Retry, by: string): Promise<JobText>;
+  /** An event of the producer's own; the job as it leaves it. */
+  emit(id: string, event: Emission, by: string): Promise<JobText>;
   /** How many of an owner have not ended, counted up to `most`. */
   countUnfinished(ownerId: string, most: number, by: string): Promise<number>;
   /** What has ended; nothing happens where there is no such job. */
@@ -73,6 +82,7 @@ export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes"
       updateJobs(writes.for({ owner: by }), body, positions, SOURCE),
     cancel: (id, message, by) => cancelJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
     retry: (id, retry, by) => retryJob(writes.for({ owner: by, job: id }), id, retry, SOURCE),
+    emit: (id, event, by) => emitEvent(writes.for({ owner: by, job: id }), id, event, SOURCE),
     async countUnfinished(ownerId, most, by) {
       const rows = await reads.for({ owner: by })<{ count: number }>(
         `select count(*) from (
@@ -178,6 +188,20 @@ export async function retryJob(
   const rows = await query<JobRow>(
     `select ${WHOLE_JOB} from jobcast.retry_job($1, $2, $3, $4, $5, $6) j ${NEWEST_CHANGE}`,
     [id, message ?? null, source, attempt ?? null, once?.key ?? null, once?.hash ?? null],
+  );
+  return toJobText(theOne(rows));
+}
+
+export async function emitEvent(
+  query: Query,
+  id: string,
+  { event, body, attempt }: Emission,
+  source: string,
+): Promise<JobText> {
+  const rows = await query<JobRow>(
+    `select ${WHOLE_JOB}
+     from jobcast.emit($1, $2, nullif($3::jsonb -> 'data', 'null'), $4, $5) j ${NEWEST_CHANGE}`,
+    [id, event, body, attempt ?? null, source],
   );
   return toJobText(theOne(rows));
 }

@@ -9,6 +9,7 @@ import {
   DELETION_COLUMNS,
   hasChange,
   type MaybeChangeRow,
+  STATE_KIND,
   toChange,
 } from "./changes.ts";
 import type { Lane } from "./lane.ts";
@@ -157,7 +158,7 @@ function conditionOf({ kind }: Scope): string {
 
 function presentStates(scope: Scope, isCareful: boolean): string {
   return `
-    select ${changeColumns(isCareful)}, j.created_at, j.id, 0 as missed
+    select ${changeColumns(isCareful, STATE_KIND)}, j.created_at, j.id, 0 as missed
     from jobcast.jobs j cross join lateral (${versionOf("j.version")}) h
     where ${conditionOf(scope)} ${filterOf(scope, 2)}`;
 }
@@ -168,7 +169,7 @@ function presentStates(scope: Scope, isCareful: boolean): string {
  */
 function laterStates(scope: Scope, isCareful: boolean): string {
   return `
-    select ${changeColumns(isCareful)}, j.created_at, j.id
+    select ${changeColumns(isCareful, STATE_KIND)}, j.created_at, j.id
     from jobcast.jobs j
     cross join lateral (${versionSeenBy("$2::pg_snapshot")}) h
     where ${conditionOf(scope)} and (j.created_at, j.id) < ($3::timestamptz, $4::uuid)

@@ -27,6 +27,8 @@ const VERSION_COLUMNS: Readonly<Record<string, string>> = {
   error: "j.error",
   estimated_seconds_remaining: "null::integer",
   source: "'sql'",
+  event_name: "null::text",
+  event_data: "null::jsonb",
   xid: "'3'::xid8",
   occurred_at: "j.updated_at",
   bytes: "j.bytes",

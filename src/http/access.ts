@@ -39,6 +39,7 @@ export const ACCESS = {
   retryJob: { others: WRITERS },
   deleteJob: { others: WRITERS },
   updateJob: { scopes: WRITERS, others: WRITERS, ownersMay: "set the title and metadata" },
+  emitEvent: { scopes: WRITERS, others: WRITERS },
   updateJobs: { scopes: WRITERS, others: WRITERS },
   streamJob: { isStream: true, others: READERS },
   streamJobs: { isStream: true, others: READERS },

@@ -1,5 +1,13 @@
 import type { JobText } from "../change/job-text.ts";
-import { cancelJob, createJob, deleteJob, readJob, retryJob, updateJob } from "../db/jobs.ts";
+import {
+  cancelJob,
+  createJob,
+  deleteJob,
+  emitEvent,
+  readJob,
+  retryJob,
+  updateJob,
+} from "../db/jobs.ts";
 import { once } from "../once.ts";
 import type { StatusEvent } from "../protocol/event.ts";
 import type { CreateJob, StoredJob, UpdateJob } from "../protocol/job.ts";
@@ -136,6 +144,21 @@ export const jobs = {
   /** A failed, cancelled or timed out job becomes pending again, and is charged again. */
   async retry(transaction: Transaction, id: string, message?: string): Promise<StoredJob> {
     return toStoredJob(await retryJob(toQuery(transaction), id, { message }, SOURCE));
+  },
+
+  /**
+   * Tells an event of one's own, such as `log` or `preview`, in its place among the versions of the
+   * job: at most 1,000 a job, of 64 KiB each.
+   */
+  async emit(
+    transaction: Transaction,
+    id: string,
+    event: string,
+    data: Json = null,
+    { attempt }: Pick<Report, "attempt"> = {},
+  ): Promise<StoredJob> {
+    const emission = { event, body: toJson({ data }), attempt };
+    return toStoredJob(await emitEvent(toQuery(transaction), id, emission, SOURCE));
   },
 
   /** Deletes a job that has ended. */

@@ -81,6 +81,54 @@ export const statusEventSchema = z
 
 export type StatusEvent = z.infer<typeof statusEventSchema>;
 
+/** How a producer calls an event of its own: not as ours are called, nor as EventSource's. */
+export const eventNameSchema = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/, "must be a letter, and up to 63 of A-Z a-z 0-9 _ . : -")
+  .refine((name) => !TAKEN.has(name.toLowerCase()), "is taken");
+
+const TAKEN: ReadonlySet<string> = new Set([
+  ...["status", "batch", "reset", "deleted", "ready", "ping", "close"],
+  ...["message", "open", "error"],
+]);
+
+/** The data of an event of the producer's own, whose type is its name. */
+export const customEventSchema = z
+  .object({
+    jobId: z.guid().meta({ description: "The job." }),
+    version: versionSchema.shape.version,
+    attempt: versionSchema.shape.attempt,
+    event: z.string().meta({ description: "Its name, which is the type of the event, too." }),
+    data: jsonSchema.nullable().meta({ description: "What its producer said, any JSON." }),
+    batchId: versionSchema.shape.batchId,
+    source: versionSchema.shape.source,
+    occurredAt: versionSchema.shape.occurredAt,
+    type: versionSchema.shape.type,
+    title: versionSchema.shape.title,
+    metadata: versionSchema.shape.metadata,
+    ownerId: z.string().optional().meta({ description: "Whose job it is: as in `StatusEvent`." }),
+    omitted: z.array(z.string()).optional().meta({ description: "As in `StatusEvent`." }),
+  })
+  .meta({
+    description: "An event of the producer's own, in its place among the versions of its job.",
+  });
+
+export type CustomEvent = z.infer<typeof customEventSchema>;
+
+/** The body of `POST /v1/jobs/{id}/events`. */
+export const emitSchema = z
+  .strictObject({
+    event: eventNameSchema.meta({ description: "Its name, such as `log` or `preview`." }),
+    data: jsonSchema.nullish().meta({ description: "What it says, any JSON up to 64 KiB." }),
+    attempt: z
+      .int()
+      .min(1)
+      .max(2 ** 31 - 1)
+      .optional()
+      .meta({ description: "Refuse it unless this attempt is running." }),
+  })
+  .meta({ description: "An event of the producer's own." });
+
 /**
  * That a job is no more: the last that is told of it, on whichever stream. Its version is the one
  * after the last that the job had, so that one rule tells what was told already.

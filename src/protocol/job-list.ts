@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { statusEventSchema } from "./event.ts";
+import { customEventSchema, statusEventSchema } from "./event.ts";
 import { jobSchema } from "./job.ts";
 import { digitsOfExponents, jsonObjectSchema, textSchema } from "./json.ts";
 import {
@@ -131,7 +131,9 @@ export const historyQuerySchema = z.strictObject({
 
 export const jobHistorySchema = z
   .object({
-    items: z.array(statusEventSchema).meta({ description: "The versions." }),
+    items: z
+      .array(z.union([statusEventSchema, customEventSchema]))
+      .meta({ description: "The versions, and among them the events of producers." }),
     nextCursor: z
       .string()
       .nullable()

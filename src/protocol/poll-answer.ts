@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { batchSchema } from "./batch.ts";
-import { deletedSchema, statusEventSchema } from "./event.ts";
+import { customEventSchema, deletedSchema, statusEventSchema } from "./event.ts";
 
 function pollAnswerSchema<Event extends z.ZodType>(event: Event, description: string) {
   return z.object({
@@ -16,7 +16,7 @@ function pollAnswerSchema<Event extends z.ZodType>(event: Event, description: st
 }
 
 export const statusPollSchema = pollAnswerSchema(
-  z.union([statusEventSchema, deletedSchema]),
+  z.union([statusEventSchema, customEventSchema, deletedSchema]),
   "What is new; none when the time was up.",
 ).meta({ description: "The answer to a long poll for one job, or for many." });
 

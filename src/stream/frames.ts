@@ -101,7 +101,7 @@ const replayedFrames = new WeakMap<EventText, Frame>();
 /** The frame of an event that was read back: those who shared the read share the bytes, too. */
 export function replayedFrame(event: EventText): Frame {
   const known = replayedFrames.get(event);
-  const frame = known ?? eventFrame("status", event.json, event.id);
+  const frame = known ?? eventFrame(event.kind, event.json, event.id);
   if (!known) replayedFrames.set(event, frame);
   return frame;
 }

@@ -60,7 +60,7 @@ const FUNCTIONS: Readonly<Record<string, readonly (readonly [from: string, to: s
   ],
   tg_jobs__append_history: [
     ["counts, result, error, bytes,", "counts, result, error, queue_position, bytes,"],
-    ["a.error, a.bytes,", "a.error, a.queue_position, a.bytes,"],
+    ["a.result, a.error,", "a.result, a.error, a.queue_position,"],
   ],
 };
 

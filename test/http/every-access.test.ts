@@ -42,7 +42,7 @@ function bodyOf({ id, body }: Operation, { owner, job }: { owner: string; job: s
   // A retry is of what has failed, and what has failed takes no report.
   if (id === "updateJob") return { message: "m" };
   if (!example) return undefined;
-  if (id === "addJobs") return example;
+  if (id === "addJobs" || id === "emitEvent") return example;
   const isMade = [
     "createJob",
     "createBatch",
@@ -85,7 +85,7 @@ const has = (scope: string | undefined, some: readonly string[] | undefined) =>
 /** A job that has failed takes no report, which its worker is told. */
 const isDone = (operation: Operation, status: number) =>
   status < 300 || (ENDED_OR_NOT.includes(operation.id) && status === 409);
-const ENDED_OR_NOT = ["updateJob", "cancelJob", "deleteBatch"];
+const ENDED_OR_NOT = ["updateJob", "cancelJob", "deleteBatch", "emitEvent"];
 
 /** Those that name whose thing it is: who may not is told what he lacks, and not that there is none. */
 const NAMES_ITS_OWNER = new Set([

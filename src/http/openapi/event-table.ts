@@ -11,6 +11,11 @@ const REASONS = closeReasonSchema.options.map((reason) => `\`${reason}\``).join(
 const EVENTS: Readonly<Record<string, EventText>> = {
   status: { id: OWN, data: "`StatusEvent`", says: "a version of a job" },
   batch: { id: OWN, data: "`BatchEvent`", says: "the newest state of a batch" },
+  "its name": {
+    id: OWN,
+    data: "`CustomEvent`",
+    says: "an event of the producer's own (`log`, `preview`, ...), which is a version of its job as a `status` is",
+  },
   reset: {
     id: OWN,
     data: "the state, or `Reset` over many jobs",
@@ -43,6 +48,7 @@ export const EVENT_TABLE: readonly string[] = [
   "| `event:` | id | data | says |",
   "| --- | --- | --- | --- |",
   ...Object.entries(EVENTS).map(
-    ([name, { id, data, says }]) => `| \`${name}\` | ${id} | ${data} | ${says} |`,
+    ([name, { id, data, says }]) =>
+      `| ${name.includes(" ") ? name : `\`${name}\``} | ${id} | ${data} | ${says} |`,
   ),
 ];

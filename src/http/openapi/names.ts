@@ -19,7 +19,12 @@ import {
   grantSchema,
   overdraftSchema,
 } from "../../protocol/credits.ts";
-import { deletedSchema, statusEventSchema } from "../../protocol/event.ts";
+import {
+  customEventSchema,
+  deletedSchema,
+  emitSchema,
+  statusEventSchema,
+} from "../../protocol/event.ts";
 import { healthSchema, readinessSchema } from "../../protocol/health.ts";
 import {
   createdJobSchema,
@@ -62,8 +67,10 @@ for (const [id, schema] of Object.entries({
   CreditAccount: creditAccountSchema,
   CreditEntry: creditEntrySchema,
   CreditEntryList: creditEntryListSchema,
+  CustomEvent: customEventSchema,
   Deleted: deletedSchema,
   DeletedBatch: deletedBatchSchema,
+  Emit: emitSchema,
   Grant: grantSchema,
   Health: healthSchema,
   Job: jobSchema,

@@ -6,7 +6,7 @@ import { JOB_ID } from "../openapi/examples.ts";
 import { defineOperation, json, type Resource } from "../operation.ts";
 import { jobPath } from "./parameters.ts";
 
-const applied = { jobId: JOB_ID, status: "processing", version: 4, applied: true };
+const applied = { jobId: JOB_ID, status: "processing", version: 5, applied: true };
 
 export const callbacks: Resource = {
   name: "Callbacks",
@@ -45,7 +45,7 @@ export const callbacks: Resource = {
           description: "The delivery was taken, whether it changed the job or not.",
           content: json(callbackResultSchema, {
             ours: applied,
-            provider: { ...applied, status: "completed", version: 5 },
+            provider: { ...applied, status: "completed", version: 6 },
           }),
         },
       },

@@ -3,6 +3,7 @@ import { toRefusal } from "../../database-errors.ts";
 import type { UpdateOutcome } from "../../db/job-updates.ts";
 import type { JobPatch, JobStore } from "../../db/jobs.ts";
 import { JobcastError } from "../../errors.ts";
+import { emitSchema } from "../../protocol/event.ts";
 import {
   jobSchema,
   updateJobSchema,
@@ -80,6 +81,34 @@ export const jobUpdates: Resource = {
         if (!named.every((name) => OWNERS_MEMBERS.has(name))) requireScope(caller, "jobs:write");
         const job = await jobs.update(call.id, patch, caller.ownerId);
         return { json: withLinks(job, baseUrl) };
+      },
+    }),
+    defineOperation({
+      id: "emitEvent",
+      method: "post",
+      path: "/v1/jobs/{id}/events",
+      summary: "Tell an event of one's own",
+      description:
+        "A line of a log, a preview, whatever the producer has to say beside the state. It is a version of the job, so it has its place among the others, and who was away gets it; on streams its name is the type of the event. At most 1,000 a job, of 64 KiB each.",
+      access: ACCESS.emitEvent,
+      params: jobPath(JOB_ID),
+      body: {
+        required: true,
+        schema: emitSchema,
+        examples: { log: { event: "log", data: { line: "loading the model" } } },
+      },
+      answers: {
+        201: {
+          description: "The job, one version later.",
+          content: json(jobSchema, { log: jobAt({ ...enlarging, version: 4 }) }),
+        },
+      },
+      problems: ["not_found", "job_conflict", "attempt_mismatch"],
+      async handler({ jobs }, { caller, id, body, baseUrl }) {
+        const { value, text } = await body();
+        const { event, attempt } = value;
+        const job = await jobs.emit(id, { event, body: text, attempt }, caller.ownerId);
+        return { status: 201, json: withLinks(job, baseUrl) };
       },
     }),
     defineOperation({
