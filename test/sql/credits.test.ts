@@ -199,27 +199,38 @@ describe("charges and refunds", () => {
     expect(await ledger(owner)).toEqual(["grant 10 -> 10"]);
   });
 
-  it("need the sum of a statement, of which what comes in counts first", async () => {
-    const owner = await createOwner(10);
-    const [failing, waiting] = [await createJob(owner, 6), await createJob(owner, 4)];
-    await database.query("select jobcast.cancel_job($1)", [waiting]);
-    await database.query("select jobcast.create_job($1, 't', credits => 4)", [owner]);
-    await database.query(
-      `update jobcast.jobs j set
+  it.each([
+    ["first", ["failing", "waiting"]],
+    ["last", ["waiting", "failing"]],
+  ])(
+    "need the sum of a statement, of which what comes in counts first, also when it comes %s",
+    async (_, order) => {
+      const owner = await createOwner(10);
+      const jobs = new Map<string, string>();
+      for (const name of order) {
+        const id = await createJob(owner, name === "failing" ? 6 : 4);
+        jobs.set(name, id);
+        if (name === "waiting") await database.query("select jobcast.cancel_job($1)", [id]);
+      }
+      const [failing, waiting] = [jobs.get("failing"), jobs.get("waiting")];
+      await database.query("select jobcast.create_job($1, 't', credits => 4)", [owner]);
+      await database.query(
+        `update jobcast.jobs j set
          status = case when id = $1 then 'failed' else 'pending' end,
          attempt = case when id = $1 then attempt else attempt + 1 end
        where id in ($1, $2)`,
-      [failing, waiting],
-    );
-    expect((await ledger(owner)).slice(-2)).toEqual(["refund 6 -> 6", "charge -4 -> 2"]);
-    await expect(
-      database.query(
-        `insert into jobcast.jobs (owner_id, type, credits) select $1, 't', 1 from generate_series(1, 3)`,
-        [owner],
-      ),
-    ).rejects.toMatchObject({ code: "JC004", detail: '{"needed": 3, "balance": 2}' });
-    expect(await balance(owner)).toBe(2);
-  });
+        [failing, waiting],
+      );
+      expect((await ledger(owner)).slice(-2)).toEqual(["refund 6 -> 6", "charge -4 -> 2"]);
+      await expect(
+        database.query(
+          `insert into jobcast.jobs (owner_id, type, credits) select $1, 't', 1 from generate_series(1, 3)`,
+          [owner],
+        ),
+      ).rejects.toMatchObject({ code: "JC004", detail: '{"needed": 3, "balance": 2}' });
+      expect(await balance(owner)).toBe(2);
+    },
+  );
 
   it("are refused as a whole: a retry that cannot be paid leaves job and ledger as they are", async () => {
     const owner = await createOwner(5);
