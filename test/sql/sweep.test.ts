@@ -52,6 +52,20 @@ describe("what is overdue and free is ended", () => {
     expect(await sweep()).toEqual([paid]);
   });
 
+  it.each([
+    "select id from jobcast.expire_jobs()",
+    "select job_id as id from jobcast.sweep() where problem is null",
+  ])("although somebody holds another one itself: %s", async (statement) => {
+    const [held, free] = [await createJob("eve", 0), await createJob("eve", 0)];
+    const release = await hold(`update jobcast.jobs set progress = 50 where id = '${held}'`);
+    const session = await database.connect();
+    // Whoever waits for the one that is held says so before the test is given up.
+    await session.query("set lock_timeout = '2s'");
+    expect((await session.query(statement)).rows).toEqual([{ id: free }]);
+    await release();
+    expect((await session.query(statement)).rows).toEqual([{ id: held }]);
+  });
+
   it("although somebody holds a whole batch", async () => {
     const [batch] = await database.query<{ id: string }>(
       `select id from jobcast.create_batch('ada', 'b', '[{"type": "t"}]')`,
