@@ -93,6 +93,28 @@ describe("a connection that died without a word", () => {
   });
 });
 
+describe("a connection that is cut while it is used", () => {
+  it("is the failure of what was asked on it, and of nothing else", async () => {
+    const lane = openLane("write");
+    const sleeping = lane
+      .for({})("select pg_sleep(5)")
+      .catch((error: unknown) => error);
+    const isAsleep = async () =>
+      (
+        await db.query(
+          `select from pg_stat_activity where application_name = 'jobcast lane test'
+           and datname = current_database() and wait_event = 'PgSleep'`,
+        )
+      ).length === 1;
+    await until(isAsleep, 5_000, "the statement to run");
+    // The driver tells of it twice: the statement, and whoever listens to the connection, which
+    // nobody in the pool does while it is lent out. Unheard, that would be the end of the process.
+    proxy.cut();
+    expect(await sleeping).toMatchObject({ code: "database_unavailable" });
+    expect(await lane.for({})("select 1 as one")).toEqual([{ one: 1 }]);
+  });
+});
+
 describe("a statement that was undone", () => {
   it.each(["40001", "40P01", "42804"])("is carried out again: %s", async (code) => {
     await db.query("create sequence tries");
