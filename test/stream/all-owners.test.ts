@@ -80,6 +80,8 @@ describe("a stream of everybody's jobs", () => {
     expect(told).toMatchObject({ jobId: own, title: "Mine" });
     expect(told).not.toHaveProperty("ownerId");
     await stream.close();
+    const polled = await poll("/v1/events?wait=0", { sub: ada, scope: "jobs:create" });
+    expect(polled.events).toEqual([told]);
   });
 
   it("goes on after a reconnect with what was missed of everybody, and polls the same", async () => {
@@ -139,7 +141,9 @@ describe("the filters of a stream", () => {
     const query = `ownerId=${ada}&type=mesh,video&status=processing,completed`;
     const stream = await openAs("jobs:read", `/v1/events?${query}`);
     const { lastEventId } = await stream.next(({ type }) => type === "ready");
-    for (const id of [mesh, image]) {
+    // Each of what is told comes after something that is not: by its type, or by its status.
+    await create(ada, "mesh");
+    for (const id of [image, mesh]) {
       await edge.report(id, 10);
       await edge.complete(id);
     }
@@ -159,6 +163,58 @@ describe("the filters of a stream", () => {
     const bot = { sub: "bot", scope: "jobs:read" };
     const states = await poll(`/v1/events?${query}&wait=0`, bot);
     expect(states.events).toMatchObject([{ jobId: video, progress: 20 }]);
+  });
+
+  it("hold on every page of what there is and of what was missed", async () => {
+    const bot = { sub: "bot", scope: "jobs:read" };
+    const [batch] = await edge.db.query<{ id: string }>(
+      `select id from jobcast.create_batch($1, 'pages', (
+         select jsonb_agg(jsonb_build_object(
+           'title', n::text, 'type', case n % 2 when 0 then 'kept' else 'other' end
+         )) from generate_series(1, 2400) n
+       ))`,
+      [newOwner()],
+    );
+    const change = (set: string, where: string) =>
+      edge.db.query<{ id: string; type: string }>(
+        `update jobcast.jobs set ${set} where batch_id = $1 and ${where} returning id, type`,
+        [batch?.id],
+      );
+    await change("status = 'completed'", "title::int % 4 = 0");
+    const path = `/v1/events?batchId=${batch?.id}&type=kept`;
+    /** Polls until nothing is left: how many pages that took, and what they had. */
+    async function walk(query: string, from?: string) {
+      const events: { jobId: string; version: number }[] = [];
+      for (let [cursor, pages] = [from, 0]; ; pages += 1) {
+        const after = cursor === undefined ? "" : `&after=${cursor}`;
+        const page = await poll(`${path}&${query}&wait=0${after}`, bot);
+        if (page.events.length === 0) return { events, pages, cursor: String(page.cursor) };
+        events.push(...page.events);
+        cursor = page.cursor;
+      }
+    }
+    const versionsOf = (told: readonly { jobId: string; version: number }[]) =>
+      told.map(({ jobId, version }) => `${jobId} ${version}`).toSorted();
+
+    const states = await walk("status=pending");
+    expect(states.pages).toBeGreaterThan(1);
+    const changed = await change("progress = 7", "status = 'pending'");
+    await change("status = 'failed'", "status = 'processing'");
+    const kept = changed.filter(({ type }) => type === "kept").map(({ id }) => id);
+    expect(kept).toHaveLength(600);
+    expect(versionsOf(states.events)).toEqual(kept.map((id) => `${id} 1`).toSorted());
+
+    const expected = kept.map((id) => `${id} 2`).toSorted();
+    const missed = await walk("status=processing", states.cursor);
+    expect(missed.pages).toBeGreaterThan(1);
+    expect(versionsOf(missed.events)).toEqual(expected);
+    const stream = await openAs("jobs:read", `${path}&status=processing`, {
+      lastEventId: states.cursor,
+    });
+    // The last one of a replay has another id than the client came with.
+    await stream.next(({ lastEventId }) => lastEventId !== states.cursor);
+    expect(versionsOf(stream.events.map(dataOf))).toEqual(expected);
+    await stream.close();
   });
 
   it("are no reason for a poll to be answered with nothing", async () => {
