@@ -36,6 +36,10 @@ export type ApiDescription = {
 /**
  * The whole API as OpenAPI 3.1, made from the operations that are served, with the schemas that
  * requests are parsed with.
+ *
+ * Not 3.2, whose `itemSchema` would say what the events of a stream are: openapi-python-client 0.29
+ * takes no such document ("Only OpenAPI versions 3.1.* are supported"). Redocly, Spectral,
+ * openapi-typescript and hey-api take it, and the two generators make no types of `itemSchema`.
  * @see https://spec.openapis.org/oas/v3.1.0
  */
 export function createDescription(resources: readonly Resource[]): ApiDescription {
