@@ -82,7 +82,7 @@ export const statusEventSchema = z
 export type StatusEvent = z.infer<typeof statusEventSchema>;
 
 /** How a producer calls an event of its own: not as ours are called, nor as EventSource's. */
-export const eventNameSchema = z
+const eventNameSchema = z
   .string()
   .regex(/^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/, "must be a letter, and up to 63 of A-Z a-z 0-9 _ . : -")
   .refine((name) => !TAKEN.has(name.toLowerCase()), "is taken");

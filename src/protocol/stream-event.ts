@@ -6,13 +6,12 @@ import type { CustomEvent, deletedSchema, StatusEvent } from "./event.ts";
 /** The last that is told of a job. */
 export type DeletedEvent = z.infer<typeof deletedSchema>;
 
-/** What a stream says about jobs, by the type of the event; every other type is a producer's own. */
+/** What a stream says about jobs, by the type of the event. Every other type is a `CustomEvent`. */
 export type JobStreamEvent =
   | { readonly type: "status"; readonly data: StatusEvent }
   | { readonly type: "deleted"; readonly data: DeletedEvent }
   | { readonly type: "reset"; readonly data: StatusEvent | z.infer<typeof resetSchema> }
-  | ControlEvent
-  | { readonly type: `${string}`; readonly data: CustomEvent };
+  | ControlEvent;
 
 /** What a stream of a batch says. */
 export type BatchStreamEvent =
