@@ -108,4 +108,40 @@ describe("the generations of a user", () => {
     expect(JSON.parse(first.data).jobId).toBe(his);
     await other.close();
   });
+
+  it("are heard of by a bot, which says whose they are and what, and was away for a while", async () => {
+    const bot = { sub: "bot", scope: "jobs:read" };
+    const open = (lastEventId?: string) =>
+      openStream({
+        url: server.url,
+        path: "/v1/events?type=sora,chat&status=completed",
+        token: server.token(bot),
+        ...(lastEventId !== undefined && { lastEventId }),
+      });
+    const finish = async (sub: string, type: string) => {
+      const id = await generate(sub, type);
+      await server.call("PATCH", `/v1/jobs/${id}`, { status: "completed" }, worker);
+      return id;
+    };
+    const say = ({ data }: { data: string }) => {
+      const { ownerId, type, status } = JSON.parse(data);
+      return `@${ownerId}: your ${type} is ${status}`;
+    };
+    const first = await open();
+    await first.next(({ type }) => type === "ready");
+    await finish("eva", "sora");
+    expect(say(await first.next())).toBe("@eva: your sora is completed");
+    const { lastEventId } = first;
+    await first.close();
+    await finish("fay", "product_card");
+    await finish("gil", "chat");
+    await finish("eva", "sora");
+
+    const again = await open(lastEventId);
+    expect((await again.take(2)).map(say).toSorted()).toEqual([
+      "@eva: your sora is completed",
+      "@gil: your chat is completed",
+    ]);
+    await again.close();
+  });
 });

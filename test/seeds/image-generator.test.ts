@@ -116,4 +116,17 @@ describe("the image generator", () => {
     const { body } = await server.call("GET", job.links.self, undefined, alice);
     expect(body).toMatchObject({ status: "pending", attempt: 2 });
   });
+
+  it("keeps what the image has really cost, and gives back the rest", async () => {
+    const { body: job } = await generate("a small sunset");
+    expect(await balance()).toBe(15);
+    const { body } = await server.call(
+      "PATCH",
+      `/v1/jobs/${job.id}`,
+      { status: "completed", cost: 4 },
+      { sub: "worker", scope: "jobs:write" },
+    );
+    expect(body).toMatchObject({ cost: 4, credits: { charged: 10, refunded: 6 } });
+    expect(await balance()).toBe(21);
+  });
 });

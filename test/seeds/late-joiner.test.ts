@@ -75,4 +75,32 @@ describe("two clients on one job, and a late joiner", () => {
     expect(unknown.status).toBe(404);
     expect(JSON.parse(await unknown.body())).toMatchObject({ code: "not_found" });
   });
+
+  it("read the worker's log in its place among the versions, whenever they come", async () => {
+    const { body: job } = await server.call("POST", "/v1/jobs", { type: "processing" }, user);
+    const path = `/v1/jobs/${job.id}`;
+    const log = (line: string) =>
+      server.call("POST", `${path}/events`, { event: "log", data: { line } }, worker);
+    const early = await openStream({
+      url: server.url,
+      path: job.links.events,
+      token: server.token(user),
+    });
+    await log("loading the model");
+    await server.call("PATCH", path, { progress: 50 }, worker);
+    await log("half of it");
+    await server.call("PATCH", path, { status: "completed" }, worker);
+    await early.ended;
+    const late = await openStream({
+      url: server.url,
+      path: job.links.events,
+      token: server.token(user),
+      lastEventId: "0",
+    });
+    await late.ended;
+    const read = (client: typeof late) =>
+      client.events.map(({ type, data }) => JSON.parse(data).data?.line ?? type);
+    expect(read(late)).toEqual(["status", "loading the model", "status", "half of it", "status"]);
+    expect(read(early)).toEqual(read(late));
+  });
 });

@@ -124,4 +124,31 @@ describe("a batch of meshes", () => {
     expect((await callBack(none, { status: "completed" })).status).toBe(401);
     expect((await server.call("GET", one.links.self, undefined, user)).body.status).toBe("pending");
   });
+
+  it("is watched by a collaborator, who gets a token with its creation and sees nothing else", async () => {
+    const { body } = await server.call(
+      "POST",
+      "/v1/batches",
+      { title: "Shared", jobs: [{ type: "mesh" }, { type: "mesh" }], streamToken: {} },
+      user,
+    );
+    const { token } = body.streamToken;
+    const meshes = await openStream({ url: server.url, path: "/v1/events", token });
+    const whole = await openStream({
+      url: server.url,
+      path: `/v1/batches/${body.id}/events`,
+      token,
+    });
+    await meshes.take(2);
+    await whole.next();
+    await callBack(body.jobs[0].links, { status: "completed", result: { url: "a.glb" } });
+    const seen = JSON.parse((await meshes.next()).data);
+    expect(seen).toMatchObject({ jobId: body.jobs[0].id, type: "mesh", status: "completed" });
+    await whole.next(({ data }) => JSON.parse(data).completed === 1);
+    const refused = await openStream({ url: server.url, path: "/v1/credits", token });
+    expect(refused.status).toBe(403);
+    await meshes.close();
+    await whole.close();
+    await refused.close();
+  });
 });
