@@ -126,7 +126,10 @@ export function createDoorbell(options: {
         await listen();
       } catch (error) {
         if (stopping.signal.aborted) return;
-        if (isAboutSettings(error)) maySet = false;
+        if (maySet && isAboutSettings(error)) {
+          maySet = false;
+          continue; // no reason to be deaf: a line about it would stand for the one that comes
+        }
         log.warn({ err: error, attempt }, "the doorbell is deaf; listening again");
         await backoff(attempt++, stopping.signal);
       }
