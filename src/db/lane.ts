@@ -162,7 +162,7 @@ export class Lane {
       this.#doubtedAt = performance.now();
       client.destroy();
       client.release(true);
-      throw error instanceof pg.DatabaseError ? error : this.#unanswered(error);
+      throw isOfServer(error) ? error : this.#unanswered(error);
     }
   }
 
@@ -265,6 +265,14 @@ class NoAnswerError extends JobcastError {
 function isGone({ code = "", severity }: pg.DatabaseError): boolean {
   // 25006: a transaction that must write, on what has become a standby.
   return severity === "FATAL" || severity === "PANIC" || code === "25006" || code.startsWith("57P");
+}
+
+/**
+ * Whether the server itself answered. A pooler that gives a connection up says so in its place, with
+ * class 08, and does not know what became of the statement: a commit may be under way.
+ */
+function isOfServer(error: unknown): error is pg.DatabaseError {
+  return error instanceof pg.DatabaseError && !error.code?.startsWith("08");
 }
 
 async function isAlive(client: Client): Promise<boolean> {
