@@ -1,11 +1,13 @@
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
+import { waitForDatabase } from "../../src/db/wait-for-database.ts";
 import { createJobs, openWatch } from "../feed/watch.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { until, within } from "../support/deadline.ts";
 import { startTestServer, type TestServer } from "../support/server.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
 import { isInstalled, type PgBouncer, startPgBouncer, THROUGH_PGBOUNCER } from "./pgbouncer.ts";
 
-/* When PgBouncer has few connections, or takes one away. */
+/* When PgBouncer has few connections, none, or takes one away. */
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
@@ -72,5 +74,30 @@ describe.skipIf(!isInstalled)(THROUGH_PGBOUNCER, () => {
       expect(written).toEqual([{ message: "done" }]);
       expect(body.outcome).toBe("unknown");
     });
+  });
+
+  it("waits, if it was told to, for a database that the pooler does not reach yet", async () => {
+    const db = await createTestDatabase();
+    onTestFinished(() => db.drop());
+    const proxy = await startTcpProxy(Number(new URL(db.url).port));
+    onTestFinished(() => proxy.close());
+    proxy.refuse();
+    const url = new URL(db.url);
+    url.port = String(proxy.port);
+    const bouncer = await startPgBouncer(url.href, "transaction", { server_login_retry: 1 });
+    onTestFinished(() => bouncer.stop());
+    const told: object[] = [];
+    let isOver = false;
+    const waiting = waitForDatabase([bouncer.url], {
+      seconds: 40,
+      signal: new AbortController().signal,
+      log: { warn: (details) => void told.push(details) },
+    }).finally(() => {
+      isOver = true;
+    });
+    await until(() => isOver || told.length > 0, 20_000, "the word that it waits");
+    expect(isOver).toBe(false);
+    await proxy.accept();
+    await within(waiting, 30_000, "the database");
   });
 });
