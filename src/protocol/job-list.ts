@@ -14,7 +14,7 @@ import { writtenStatusSchema } from "./status.ts";
 const nameSchema = textSchema(255).min(1);
 
 /** Values that a list can leave out. */
-const OMITTABLE = ["params", "result", "metadata"] as const;
+export const OMITTABLE = ["params", "result", "metadata"] as const;
 
 const omitSchema = severalSchema(z.enum(OMITTABLE)).optional();
 
@@ -94,6 +94,10 @@ export const listJobsQuerySchema = z
         example: 0,
       }),
     cursor: cursorSchema,
+    // No example: the answer is not the shape that the description has for a list.
+    fields: severalSchema(jobSchema.keyof()).optional().meta({
+      description: "Only these members of each job; several with commas. Default: all.",
+    }),
     omit: omitSchema.meta({
       description:
         "Leaves out `params`, `result` or `metadata`; several with commas. Values above 8 KiB are always left out of a list; a job's `omitted` names what it lacks.",
@@ -107,7 +111,7 @@ export const listJobsQuerySchema = z
 
 export const jobListSchema = z
   .object({
-    items: z.array(jobSchema).meta({ description: "The jobs." }),
+    items: z.array(jobSchema).meta({ description: "The jobs; with `fields` only what it names." }),
     total: z
       .int()
       .min(0)

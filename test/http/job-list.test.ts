@@ -122,6 +122,25 @@ describe("GET /v1/jobs", () => {
     await get(`/v1/jobs?${query}`, bearer(newOwner())).expect(400);
   });
 
+  it("gives only the members that are named, as they are written", async () => {
+    const owner = newOwner();
+    await api.pool.query(
+      `select jobcast.create_job($1, 't', title => 'A, "b"', params => '{"n": 750727362669608961}',
+         metadata => '{"a": [1]}')`,
+      [owner],
+    );
+    const { body, text } = await get(
+      "/v1/jobs?fields=status,id,params&fields=links",
+      bearer(owner),
+    );
+    expect(Object.keys(body.items[0])).toEqual(["id", "status", "params", "links"]);
+    expect(text).toContain('"params":{"n": 750727362669608961}');
+    const few = await get("/v1/jobs?fields=title", bearer(owner)).expect(200);
+    expect(few.body.items).toEqual([{ title: 'A, "b"' }]);
+    const refused = await get("/v1/jobs?fields=id,stauts", bearer(owner)).expect(400);
+    expect(refused.body.fields[0].path).toBe("query.fields.1");
+  });
+
   it("gives the oldest first to who asks for it, page by page", async () => {
     const owner = newOwner();
     await api.pool.query(

@@ -12,6 +12,7 @@ import {
   jobHistorySchema,
   jobListSchema,
   listJobsQuerySchema,
+  OMITTABLE,
 } from "../../protocol/job-list.ts";
 import { ACCESS, listedOwner, requireNaming, requireOwn } from "../access.ts";
 import type { Caller } from "../auth/caller.ts";
@@ -29,6 +30,7 @@ import {
   JOB_ID,
 } from "../openapi/examples.ts";
 import { defineOperation, json, type Resource } from "../operation.ts";
+import { pickMembers } from "../pick-members.ts";
 import { assertRoom } from "../quota.ts";
 import { viewerToken, withToken } from "../viewer-token.ts";
 import { findJob } from "./find-job.ts";
@@ -103,16 +105,20 @@ export const jobs: Resource = {
       },
       problems: [],
       async handler({ jobs, epoch }, { caller, query, baseUrl }) {
-        const { ownerId, status, type, limit, offset, cursor, omit, sort, ...filter } = query;
+        const { ownerId, status, type, limit, offset, cursor, sort, ...others } = query;
+        const { fields, omit = [], ...filter } = others;
+        const wanted = fields && new Set<string>(fields);
+        const left = OMITTABLE.filter((name) => omit.includes(name) || wanted?.has(name) === false);
         const after = cursor === undefined ? undefined : parseJobCursor(cursor);
         const isItsBatch = caller.batchId !== undefined && filter.batchId === caller.batchId;
         const owner = isItsBatch ? undefined : listedOwner(caller, ownerId);
         const listing = await jobs.list(
           { ...filter, ownerId: owner, statuses: status, types: type },
-          { limit, offset, omit, after, isOldestFirst: sort === "createdAt" },
+          { limit, offset, omit: left, after, isOldestFirst: sort === "createdAt" },
           caller.ownerId,
         );
-        const items = jsonArray(listing.jobs.map((job) => withLinks(job, baseUrl)));
+        const whole = listing.jobs.map((job) => withLinks(job, baseUrl));
+        const items = jsonArray(wanted ? whole.map((job) => pickMembers(job, wanted)) : whole);
         const total = listing.total === undefined ? "" : `,"total":${listing.total}`;
         const next = JSON.stringify(listing.next ? formatJobCursor(listing.next) : null);
         const streamCursor = formatCursor(epoch(), listing.snapshot);
