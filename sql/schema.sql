@@ -328,6 +328,29 @@ comment on column jobcast.status_history.event_name is 'Of a version that is an 
 comment on column jobcast.status_history.xid is 'The writing transaction. New to a reader means: not visible in the snapshot of its last read.';
 comment on table jobcast.status_history is 'Append-only: one row a version. Streams are read from here and from nowhere else.';
 
+create table jobcast.viewers (
+  process_id uuid not null,
+  job_id uuid not null,
+  owner_id text not null,
+  streams integer not null,
+  constraint viewers_pkey PRIMARY KEY (process_id, job_id, owner_id),
+  constraint viewers_process_id_fkey FOREIGN KEY (process_id) REFERENCES jobcast.viewing_processes(id) ON DELETE CASCADE,
+  constraint viewers_streams_check CHECK (streams > 0)
+);
+CREATE INDEX viewers_by_job ON jobcast.viewers USING btree (job_id);
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.viewers FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.viewers FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
+comment on table jobcast.viewers is 'Streams that are open, by job and by who watches it; see jobcast.viewing_processes.';
+
+create table jobcast.viewing_processes (
+  id uuid not null,
+  seen_at timestamp with time zone not null,
+  constraint viewing_processes_pkey PRIMARY KEY (id)
+);
+CREATE TRIGGER _050_refuse_strangers BEFORE INSERT OR DELETE OR UPDATE ON jobcast.viewing_processes FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_strangers();
+CREATE TRIGGER _060_refuse_truncate BEFORE TRUNCATE ON jobcast.viewing_processes FOR EACH STATEMENT EXECUTE FUNCTION jobcast.tg__refuse_truncate();
+comment on column jobcast.viewing_processes.seen_at is 'A process that has said nothing for a while has gone, and its viewers with it.';
+
 create table jobcast.webhook_deliveries (
   job_id uuid not null,
   webhook_id text not null,

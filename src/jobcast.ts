@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { calm } from "./calm-log.ts";
 import { Lanes } from "./db/lanes.ts";
 import { assertMigrated, migrate } from "./db/migrate.ts";
+import { createPresence } from "./db/presence.ts";
 import { adoptRestoredHistory } from "./db/restore.ts";
 import { createRetention } from "./db/retention.ts";
 import { SigningKey } from "./db/signing-key.ts";
@@ -122,6 +123,7 @@ export function createJobcast({
   const callbackKey = new SigningKey(ownQuery, "callback tokens");
   const sweeper = createSweeper(lanes.service, log);
   const retention = createRetention(lanes.service, options.retention, log);
+  const presence = options.presence === "on" ? createPresence(lanes, log) : undefined;
   const stopping = new AbortController();
   let phase: Phase = "new";
   let stopLogging: (() => void) | undefined;
@@ -172,6 +174,7 @@ export function createJobcast({
       callbackKey.start();
       sweeper.start();
       retention.start();
+      presence?.start();
       await lanes.start();
       signal.throwIfAborted();
       phase = "started";
@@ -184,6 +187,7 @@ export function createJobcast({
   async function endParts(): Promise<void> {
     streamTokenKey.stop();
     callbackKey.stop();
+    await presence?.stop();
     // The connections with them: they cut what hangs, and the sweeper waits for its query.
     await Promise.all([sweeper.stop(), retention.stop(), listener.stop(), lanes.end()]);
   }
@@ -193,6 +197,7 @@ export function createJobcast({
     lanes,
     streamTokenKey,
     callbackKey,
+    presence,
     hub,
     registry,
     readiness,

@@ -112,6 +112,7 @@ export const optionFields = {
   databasePoolSize: wholeNumber(4, 1_000, "connections").default(12),
   migrate: oneOf(["auto", "off"]).default("auto"),
   feed: oneOf(["auto", "bell", "poll"]).default("auto"),
+  presence: oneOf(["off", "on"]).default("off"),
   publicUrl: text
     .refine(isWebUrl, "expected an http or https URL without user, query or fragment")
     // Paths are put behind it.

@@ -9,6 +9,7 @@ import { createOwnerReader } from "./db/job-owners.ts";
 import { createJobReader } from "./db/job-reader.ts";
 import { createJobStore } from "./db/jobs.ts";
 import type { Lanes } from "./db/lanes.ts";
+import type { Presence } from "./db/presence.ts";
 import { createScopeReader } from "./db/scope-reader.ts";
 import type { SigningKey } from "./db/signing-key.ts";
 import { createApp } from "./http/app.ts";
@@ -35,6 +36,8 @@ export type RoutesParts = {
   readonly lanes: Lanes;
   readonly streamTokenKey: SigningKey;
   readonly callbackKey: SigningKey;
+  /** Undefined: nobody counts who watches. */
+  readonly presence: Presence | undefined;
   readonly hub: Hub;
   readonly registry: StreamRegistry;
   readonly readiness: () => Readiness;
@@ -73,6 +76,7 @@ export function createRoutes(parts: RoutesParts): Routes {
     credits: createCreditStore(lanes),
     findOwners: createOwnerReader(lanes.reads),
     epoch: parts.epoch,
+    presence: parts.presence,
     events: {
       hub: parts.hub,
       registry,
@@ -81,6 +85,7 @@ export function createRoutes(parts: RoutesParts): Routes {
       batchReader: createBatchReader(streamReads),
       findOwners: createOwnerReader(lanes.streams),
       epoch: parts.epoch,
+      presence: parts.presence,
       bufferBytes: parts.streamBufferBytes,
       onError: (err) => log.warn({ err }, "a read for a stream failed; trying again"),
       onFailure: (err) => log.error({ err }, "a stream failed"),

@@ -28,6 +28,7 @@ describe("the defaults", () => {
       migrate: "auto",
       dataDir: ".jobcast",
       feed: "auto",
+      presence: "off",
       jwt: {},
       callbackSecrets: [],
       limits: {},
@@ -117,6 +118,7 @@ describe("what is set", () => {
       migrate: "off",
       dataDir: "/var/lib/jobcast",
       feed: "poll",
+      presence: "off",
       jwt: {
         secret: SECRET,
         previousSecret: `${SECRET}-before`,

@@ -86,6 +86,7 @@ describe("both doors", () => {
     migrate: "sometimes",
     feed: "bogus",
     publicUrl: "ftp://jobs.example",
+    presence: "maybe",
     callbackSecrets: "whsec_",
     corsOrigins: "*",
     databasePoolSize: 3,

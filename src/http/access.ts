@@ -35,6 +35,7 @@ export const ACCESS = {
   listJobs: { isWatched: true, others: READERS },
   getJob: { isWatched: true, others: READERS },
   getJobHistory: { isWatched: true, others: READERS },
+  getJobViewers: { isWatched: true, others: READERS },
   cancelJob: { others: WRITERS },
   retryJob: { others: WRITERS },
   deleteJob: { others: WRITERS },

@@ -4,6 +4,7 @@ import type { CallbackStore } from "../db/callbacks.ts";
 import type { CreditStore } from "../db/credits.ts";
 import type { FindOwners } from "../db/job-owners.ts";
 import type { JobStore } from "../db/jobs.ts";
+import type { Presence } from "../db/presence.ts";
 import type { MintStreamToken } from "./auth/stream-token.ts";
 import type { ReadBody } from "./body.ts";
 import type { CallbackLinks } from "./callbacks/callback-token.ts";
@@ -36,6 +37,8 @@ export type HttpParts = {
   readonly findOwners: FindOwners;
   /** Names the database in the cursors of streams over many jobs. */
   readonly epoch: () => string;
+  /** Who watches; undefined where nobody counts. */
+  readonly presence?: Presence | undefined;
   readonly events: EventsDeps;
   readonly mintStreamToken: MintStreamToken;
   readonly callbackLink: CallbackLinks;

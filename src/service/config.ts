@@ -61,6 +61,7 @@ const settings = z.object({
   DATABASE_POOL_SIZE: numberIn(optionFields.databasePoolSize),
   DATA_DIR: z.string().default(".jobcast"),
   FEED: optionFields.feed,
+  PRESENCE: optionFields.presence,
   JWT_SECRET: jwtFields.secret,
   JWT_PREVIOUS_SECRET: jwtFields.previousSecret,
   JWT_JWKS_URL: jwtFields.jwksUrl,
@@ -176,6 +177,7 @@ function toConfig(from: z.infer<typeof settings>): Config {
     migrate: from.MIGRATE,
     dataDir: from.DATA_DIR,
     feed: from.FEED,
+    presence: from.PRESENCE,
     jwt: {
       secret: from.JWT_SECRET,
       previousSecret: from.JWT_PREVIOUS_SECRET,

@@ -12,7 +12,7 @@ let db: TestDatabase;
 let server: TestServer;
 beforeAll(async () => {
   db = await createTestDatabase();
-  server = await startTestServer({ databaseUrl: db.url });
+  server = await startTestServer({ databaseUrl: db.url, presence: "on" });
 });
 afterAll(async () => {
   await server.stop();

@@ -41,7 +41,7 @@ const names = new Map<string, string>();
 
 beforeAll(async () => {
   db = await createTestDatabase();
-  server = await startTestServer({ databaseUrl: db.url });
+  server = await startTestServer({ databaseUrl: db.url, presence: "on" });
   description = readDescription((await server.call("GET", "/openapi.json")).body);
 });
 afterAll(async () => {

@@ -27,7 +27,7 @@ export async function jobEvents(
     visible(await deps.jobReader.read(jobId, null), jobId, caller);
     return answerHead(res, admission);
   }
-  if (admission.transport === "long-poll") return poll(req, res, deps, jobId, last);
+  if (admission.transport === "long-poll") return poll(req, res, deps, admission, jobId, last);
   return stream(res, deps, admission, jobId, last);
 }
 
@@ -38,7 +38,7 @@ async function stream(
   jobId: string,
   last: LastVersion,
 ): Promise<void> {
-  const { hub, registry, jobReader, onError } = deps;
+  const { hub, registry, jobReader, presence, onError } = deps;
   const caller = callerOf(res);
   const subscriber = new JobSubscriber(
     jobId,
@@ -55,6 +55,7 @@ async function stream(
   if (!isReset && hasSeenEnd(replay, last.after)) {
     return answerSeen(res, admission);
   }
+  if (presence) admission.onRelease(presence.join(jobId, caller.ownerId));
   const lastId = isReset ? undefined : idOfLast(last, replay.tagAfter);
   const opened = await openStream(res, deps, admission, lastId);
   if (!opened) return;
@@ -88,17 +89,24 @@ async function poll(
   req: Request,
   res: Response,
   deps: EventsDeps,
+  admission: Admission,
   jobId: string,
   last: LastVersion,
 ): Promise<void> {
-  const { hub, jobReader, registry } = deps;
+  const { hub, jobReader, registry, presence } = deps;
   const caller = callerOf(res);
+  let isCounted = presence === undefined;
   const { replay, isReset } = await waitForNews({
     hub,
     topics: [`job:${jobId}`],
     waitMs: waitMsOf(req, caller),
     signal: AbortSignal.any([clientGone(res), registry.draining]),
-    read: () => readMissed(jobReader, jobId, last, caller),
+    async read() {
+      const missed = await readMissed(jobReader, jobId, last, caller);
+      if (!isCounted && presence) admission.onRelease(presence.join(jobId, caller.ownerId));
+      isCounted = true;
+      return missed;
+    },
     hasNews: ({ replay: { events, status } }) => events.length > 0 || isFinal(status),
   });
   const newest = replay.events.at(-1);

@@ -2,6 +2,7 @@ import type { Response } from "express";
 import type { BatchReader } from "../../db/batch-reader.ts";
 import type { FindOwners } from "../../db/job-owners.ts";
 import type { JobReader } from "../../db/job-reader.ts";
+import type { Presence } from "../../db/presence.ts";
 import type { ScopeReader } from "../../db/scope-reader.ts";
 import { EVENT_STREAM_HEADERS } from "../../stream/connection.ts";
 import { EventStream } from "../../stream/event-stream.ts";
@@ -21,6 +22,8 @@ export type EventsDeps = {
   readonly findOwners: FindOwners;
   /** Names the database in the cursors of streams over many jobs. */
   readonly epoch: () => string;
+  /** Who watches; undefined where nobody counts. */
+  readonly presence?: Pick<Presence, "join"> | undefined;
   /** Unsent bytes above which a client is cut. */
   readonly bufferBytes: number;
   /** A read failed that will be tried again. */

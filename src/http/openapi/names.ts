@@ -41,6 +41,7 @@ import { batchPollSchema, statusPollSchema } from "../../protocol/poll-answer.ts
 import { problemSchema } from "../../protocol/problem.ts";
 import { statisticsSchema } from "../../protocol/statistics.ts";
 import { createStreamTokenSchema, streamTokenSchema } from "../../protocol/stream-token.ts";
+import { viewersSchema } from "../../protocol/viewers.ts";
 
 /**
  * What the shapes are called in the description, and by clients that are generated from it. In a
@@ -91,6 +92,7 @@ for (const [id, schema] of Object.entries({
   UpdateJob: updateJobSchema,
   UpdateJobs: updateJobsSchema,
   UpdateResults: updateResultsSchema,
+  Viewers: viewersSchema,
 })) {
   NAMES.add(schema, { id });
 }

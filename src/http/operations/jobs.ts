@@ -1,6 +1,7 @@
 import type { Request } from "express";
 import { formatCursor } from "../../change/cursor.ts";
 import type { NewJob } from "../../db/jobs.ts";
+import { JobcastError } from "../../errors.ts";
 import {
   type CreateJob,
   createdJobSchema,
@@ -14,7 +15,8 @@ import {
   listJobsQuerySchema,
   OMITTABLE,
 } from "../../protocol/job-list.ts";
-import { ACCESS, listedOwner, requireNaming, requireOwn } from "../access.ts";
+import { viewersSchema } from "../../protocol/viewers.ts";
+import { ACCESS, listedOwner, maySeeOwners, requireNaming, requireOwn } from "../access.ts";
 import type { Caller } from "../auth/caller.ts";
 import { onceOf } from "../idempotency-key.ts";
 import { formatJobCursor, parseJobCursor } from "../job-cursor.ts";
@@ -28,8 +30,9 @@ import {
   IMAGE,
   JOB,
   JOB_ID,
+  OWNER,
 } from "../openapi/examples.ts";
-import { defineOperation, json, type Resource } from "../operation.ts";
+import { defineOperation, json, type Resource, reply } from "../operation.ts";
 import { pickMembers } from "../pick-members.ts";
 import { assertRoom } from "../quota.ts";
 import { viewerToken, withToken } from "../viewer-token.ts";
@@ -164,6 +167,29 @@ export const jobs: Resource = {
         const next = last === undefined || last >= job.version ? null : `"${last}"`;
         const items = jsonArray(events.map(({ json: event }) => event));
         return { json: `{"items":${items},"nextCursor":${next}}` };
+      },
+    }),
+    defineOperation({
+      id: "getJobViewers",
+      method: "get",
+      path: "/v1/jobs/{id}/viewers",
+      summary: "See who watches a job",
+      description:
+        "How many streams and long polls of this job alone there are, in all processes, as of a few seconds ago; whose they are is told to who may read everybody's jobs. Only where `PRESENCE` is on.",
+      access: ACCESS.getJobViewers,
+      params: jobPath(JOB_ID),
+      answers: {
+        200: {
+          description: "Who watches.",
+          content: json(viewersSchema, { two: { count: 2, owners: [OWNER] } }),
+        },
+      },
+      problems: ["not_found"],
+      async handler({ jobs, presence }, { caller, id }) {
+        const job = await findJob(jobs, caller, id);
+        if (!presence) throw new JobcastError("not_found", "Who watches is not counted here.");
+        const { count, owners } = await presence.read(job.id, caller.ownerId);
+        return reply({ count, ...(maySeeOwners(caller) && { owners }) });
       },
     }),
     ...jobActions,
