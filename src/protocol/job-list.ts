@@ -130,6 +130,9 @@ export const historyQuerySchema = z.strictObject({
   after: integerSchema(0, Number.MAX_SAFE_INTEGER)
     .default(0)
     .meta({ description: "Only versions above this one.", example: 0 }),
+  cursor: integerSchema(0, Number.MAX_SAFE_INTEGER)
+    .optional()
+    .meta({ description: "The `nextCursor` of the page before." }),
   limit: limitSchema,
 });
 
@@ -141,6 +144,6 @@ export const jobHistorySchema = z
     nextCursor: z
       .string()
       .nullable()
-      .meta({ description: "The `after` of the next page; null at the end." }),
+      .meta({ description: "The `cursor` of the next page; null at the end." }),
   })
   .meta({ description: "A page of a job's versions, ascending." });

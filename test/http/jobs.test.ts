@@ -172,11 +172,12 @@ describe("GET /v1/jobs/{id}/history", () => {
     expect(page.items.map(({ version }) => version)).toEqual([1, 2]);
     expect(page.items[1]).toMatchObject({ jobId: job.id, batchId: job.batchId, progress: 10 });
 
-    const rest = await get(`/v1/jobs/${job.id}/history?after=${page.nextCursor}`, WORKER).expect(
-      200,
-    );
-    expect(rest.body.items.map((event: { version: number }) => event.version)).toEqual([3, 4, 5]);
-    expect(rest.body.nextCursor).toBeNull();
+    for (const name of ["cursor", "after"]) {
+      const query = `${name}=${page.nextCursor}`;
+      const rest = await get(`/v1/jobs/${job.id}/history?${query}`, WORKER).expect(200);
+      expect(rest.body.items.map((event: { version: number }) => event.version)).toEqual([3, 4, 5]);
+      expect(rest.body.nextCursor).toBeNull();
+    }
   });
 
   it("has no next page when the last one is just full", async () => {

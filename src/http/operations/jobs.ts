@@ -159,9 +159,9 @@ export const jobs: Resource = {
         },
       },
       problems: ["not_found"],
-      async handler({ jobs }, { caller, id, query: { after, limit } }) {
+      async handler({ jobs }, { caller, id, query: { after, cursor = after, limit } }) {
         const job = await findJob(jobs, caller, id);
-        const events = await jobs.history(job.id, after, limit, caller.ownerId);
+        const events = await jobs.history(job.id, cursor, limit, caller.ownerId);
         const last = events.at(-1)?.version;
         // A page may be shorter than asked for: it ends where it gets too large.
         const next = last === undefined || last >= job.version ? null : `"${last}"`;
