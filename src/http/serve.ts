@@ -50,11 +50,14 @@ export function serveOperations(
   return router;
 }
 
+const METHODS = ["get", "post", "patch", "delete"] as const;
+
 function allowedBy(operations: readonly Operation[]): string {
-  const methods = operations.flatMap(({ method }) =>
-    method === "get" ? ["GET", "HEAD"] : [method.toUpperCase()],
+  const methods = METHODS.filter((each) => operations.some(({ method }) => method === each));
+  const names = methods.flatMap((each) =>
+    each === "get" ? ["GET", "HEAD"] : [each.toUpperCase()],
   );
-  return [...methods, "OPTIONS"].join(", ");
+  return [...names, "OPTIONS"].join(", ");
 }
 
 function serve(
