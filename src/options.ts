@@ -102,6 +102,7 @@ export const limitFields = {
   refusalsPerMinute: perMinute,
   addressPerMinute: perMinute,
   unfinishedJobsPerOwner: wholeNumber(1, 10_000_000, "jobs").optional(),
+  unfinishedBytesPerOwner: wholeNumber(1_024, 1_099_511_627_776, "bytes").optional(),
   trustedProxies: wholeNumber(0, 10, "proxies").optional(),
 };
 

@@ -25,6 +25,7 @@ import { askToComeBack } from "./http/events/come-back.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { RESOURCES } from "./http/operations/all.ts";
 import type { HttpParts, Readiness } from "./http/parts.ts";
+import type { Quota } from "./http/quota.ts";
 import { RateLimits, type RateOptions } from "./http/rate-limits.ts";
 import type { StatisticsSource } from "./http/statistics.ts";
 import { type Logger, requestLogOptions } from "./log.ts";
@@ -48,7 +49,7 @@ export type RoutesParts = {
   readonly corsOrigins: readonly string[];
   readonly callbackSecrets: readonly string[];
   readonly streamBufferBytes: number;
-  readonly limits: RateOptions & { readonly unfinishedJobsPerOwner?: number | undefined };
+  readonly limits: RateOptions & Quota;
   readonly log: EventLog;
   /** For a line about each request. */
   readonly requestLog: Logger;
@@ -71,7 +72,7 @@ export function createRoutes(parts: RoutesParts): Routes {
     publicUrl,
     readBody: createBodyReader(new BodyPlaces()),
     jobs: createJobStore(lanes),
-    maxUnfinishedJobs: parts.limits.unfinishedJobsPerOwner,
+    quota: parts.limits,
     batches: createBatchStore(lanes),
     credits: createCreditStore(lanes),
     findOwners: createOwnerReader(lanes.reads),

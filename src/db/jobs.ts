@@ -9,6 +9,7 @@ import { type JobRow, jobColumns, NEWEST_CHANGE, toJobText, WHOLE_BYTES } from "
 import { type UpdateOutcome, updateJobs } from "./job-updates.ts";
 import type { Lanes } from "./lanes.ts";
 import { type Query, theOne } from "./query.ts";
+import { storedBytes } from "./value-size.ts";
 
 /*
  * Everything that writes calls the functions that producers call in SQL, so HTTP has no rules of
@@ -28,6 +29,13 @@ export type NewJob = Omit<CreateJob, "params" | "metadata" | "ownerId" | "stream
 
 /** `patch` is an update as a JSON object as text. It is refused unless that attempt runs. */
 export type JobPatch = { readonly patch: string; readonly attempt?: number | undefined };
+
+export type Unfinished = { readonly count: number; readonly bytes: number };
+
+/** What may be large in a job. */
+const STORED = ["title", "params", "metadata", "stage", "message", "result", "error"].map(
+  (name) => `j.${name}`,
+);
 
 /** `body` has its data: a JSON object as text. Refused unless that attempt runs. */
 export type Emission = {
@@ -61,8 +69,8 @@ export type JobStore = {
   retry(id: string, retry: Retry, by: string): Promise<JobText>;
   /** An event of the producer's own; the job as it leaves it. */
   emit(id: string, event: Emission, by: string): Promise<JobText>;
-  /** How many of an owner have not ended, counted up to `most`. */
-  countUnfinished(ownerId: string, most: number, by: string): Promise<number>;
+  /** What of an owner has not ended, up to `most` jobs, and the bytes that they take where they are stored. */
+  unfinishedOf(ownerId: string, most: number, by: string): Promise<Unfinished>;
   /** What has ended; nothing happens where there is no such job. */
   delete(id: string, by: string): Promise<void>;
 };
@@ -83,15 +91,15 @@ export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes"
     cancel: (id, message, by) => cancelJob(writes.for({ owner: by, job: id }), id, message, SOURCE),
     retry: (id, retry, by) => retryJob(writes.for({ owner: by, job: id }), id, retry, SOURCE),
     emit: (id, event, by) => emitEvent(writes.for({ owner: by, job: id }), id, event, SOURCE),
-    async countUnfinished(ownerId, most, by) {
-      const rows = await reads.for({ owner: by })<{ count: number }>(
-        `select count(*) from (
-           select from jobcast.jobs
-           where owner_id = $1 and status in ('pending', 'queued', 'processing') limit $2
-         ) unfinished`,
+    async unfinishedOf(ownerId, most, by) {
+      const rows = await reads.for({ owner: by })<Unfinished>(
+        `select count(*), coalesce(sum(u.bytes), 0)::bigint as bytes from (
+           select ${storedBytes(STORED)} as bytes from jobcast.jobs j
+           where j.owner_id = $1 and j.status in ('pending', 'queued', 'processing') limit $2
+         ) u`,
         [ownerId, most],
       );
-      return theOne(rows).count;
+      return theOne(rows);
     },
     delete: (id, by) => deleteJob(writes.for({ owner: by, job: id }), id),
   };

@@ -10,6 +10,7 @@ import type { ReadBody } from "./body.ts";
 import type { CallbackLinks } from "./callbacks/callback-token.ts";
 import type { WebhookKey } from "./callbacks/webhook-signature.ts";
 import type { EventsDeps } from "./events/stream-edge.ts";
+import type { Quota } from "./quota.ts";
 import type { StatisticsSource } from "./statistics.ts";
 
 /** Whether this process should be sent requests, and what an operator should know beside it. */
@@ -29,8 +30,8 @@ export type HttpParts = {
   readonly publicUrl?: string | undefined;
   readonly readBody: ReadBody;
   readonly jobs: JobStore;
-  /** Of one owner, created over HTTP. Default: any number */
-  readonly maxUnfinishedJobs?: number | undefined;
+  /** What one owner may have. Default: all that he likes */
+  readonly quota?: Quota | undefined;
   readonly batches: BatchStore;
   readonly credits: CreditStore;
   /** The owners of those jobs that exist. */

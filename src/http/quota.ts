@@ -1,22 +1,38 @@
 import { JobcastError } from "../errors.ts";
 import type { HttpParts } from "./parts.ts";
 
+/** What one owner may have of what has not ended, when he asks for more over HTTP. */
+export type Quota = {
+  readonly unfinishedJobsPerOwner?: number | undefined;
+  /** As they are stored. */
+  readonly unfinishedBytesPerOwner?: number | undefined;
+};
+
+/** Jobs that are looked at, where only their bytes are bounded. */
+const MOST = 100_000;
+
 /**
  * Whether an owner may have so many more jobs. Requests at one moment do not see each other, so they
  * may go beyond it together, by what they ask for.
  * @throws {JobcastError} quota_exceeded
  */
 export async function assertRoom(
-  { jobs, maxUnfinishedJobs }: Pick<HttpParts, "jobs" | "maxUnfinishedJobs">,
+  { jobs, quota }: Pick<HttpParts, "jobs" | "quota">,
   ownerId: string,
   count: number,
   by: string,
 ): Promise<void> {
-  if (maxUnfinishedJobs === undefined) return;
-  const unfinished = await jobs.countUnfinished(ownerId, maxUnfinishedJobs, by);
-  if (unfinished + count <= maxUnfinishedJobs) return;
-  throw new JobcastError(
-    "quota_exceeded",
-    `The owner has ${unfinished} unfinished jobs, and may have ${maxUnfinishedJobs}.`,
-  );
+  const { unfinishedJobsPerOwner: maxJobs, unfinishedBytesPerOwner: maxBytes } = quota ?? {};
+  if (maxJobs === undefined && maxBytes === undefined) return;
+  const unfinished = await jobs.unfinishedOf(ownerId, maxJobs ?? MOST, by);
+  if (maxJobs !== undefined && unfinished.count + count > maxJobs) {
+    throw exceeded(`${unfinished.count} unfinished jobs, and may have ${maxJobs}`);
+  }
+  if (maxBytes !== undefined && unfinished.bytes >= maxBytes) {
+    throw exceeded(`unfinished jobs of ${unfinished.bytes} bytes, and may have ${maxBytes}`);
+  }
+}
+
+function exceeded(what: string): JobcastError {
+  return new JobcastError("quota_exceeded", `The owner has ${what}.`);
 }

@@ -32,6 +32,7 @@ export const LIMITS = {
   RATE_ADDRESS_PER_MINUTE: "addressPerMinute",
   TRUSTED_PROXIES: "trustedProxies",
   MAX_UNFINISHED_JOBS_PER_OWNER: "unfinishedJobsPerOwner",
+  MAX_UNFINISHED_BYTES_PER_OWNER: "unfinishedBytesPerOwner",
 } as const;
 
 type Group = Readonly<Record<string, string>>;

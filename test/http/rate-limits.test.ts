@@ -191,6 +191,21 @@ describe("an owner with as many unfinished jobs as one may have", () => {
   });
 });
 
+describe("an owner whose unfinished jobs take as many bytes as they may", () => {
+  it("creates none before one has ended", async () => {
+    await start({ unfinishedBytesPerOwner: 10_000 });
+    const [large] = await edge.db.query<{ id: string }>(
+      `select id from jobcast.create_job('ann', 't', params =>
+         (select jsonb_agg(md5(n::text)) from generate_series(1, 1000) n))`,
+    );
+    const refused = await create("ann");
+    expect([refused.status, refused.body.code]).toEqual([429, "quota_exceeded"]);
+    expect((await create("bob")).status).toBe(201);
+    await edge.complete(large?.id ?? "");
+    expect((await create("ann")).status).toBe(201);
+  });
+});
+
 describe("the log", () => {
   it("has a line for the auditor: money by hand, what was done to others, who was refused", async () => {
     await start({});

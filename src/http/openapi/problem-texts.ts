@@ -125,7 +125,7 @@ export const PROBLEM_TEXTS: Readonly<Record<ErrorCode, ProblemText>> = {
     detail: "Too many requests; come back later.",
   },
   quota_exceeded: {
-    when: "The owner has as many unfinished jobs as one may have",
+    when: "The owner has as many unfinished jobs as one may have, or they take as many bytes",
     remedy: "Wait for some of them to end, or cancel them",
     detail: "The owner has 1000 unfinished jobs, and may have no more.",
   },
