@@ -10,7 +10,6 @@ import type { ReadBody } from "./body.ts";
 import type { CallbackLinks } from "./callbacks/callback-token.ts";
 import type { WebhookKey } from "./callbacks/webhook-signature.ts";
 import type { EventsDeps } from "./events/stream-edge.ts";
-import type { Quota } from "./quota.ts";
 import type { StatisticsSource } from "./statistics.ts";
 
 /** Whether this process should be sent requests, and what an operator should know beside it. */
@@ -22,6 +21,13 @@ export type Docs = {
   describe(url: string): object;
   sendPage(req: Request, res: Response): Promise<void>;
   sendScript(req: Request, res: Response): Promise<void>;
+};
+
+/** What one owner may have of what has not ended, when he asks for more over HTTP. */
+export type Quota = {
+  readonly unfinishedJobsPerOwner?: number | undefined;
+  /** As they are stored. */
+  readonly unfinishedBytesPerOwner?: number | undefined;
 };
 
 /** What the operations work with. */

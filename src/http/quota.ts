@@ -1,13 +1,6 @@
 import { JobcastError } from "../errors.ts";
 import type { HttpParts } from "./parts.ts";
 
-/** What one owner may have of what has not ended, when he asks for more over HTTP. */
-export type Quota = {
-  readonly unfinishedJobsPerOwner?: number | undefined;
-  /** As they are stored. */
-  readonly unfinishedBytesPerOwner?: number | undefined;
-};
-
 /** Jobs that are looked at, where only their bytes are bounded. */
 const MOST = 100_000;
 
