@@ -270,3 +270,35 @@ it("tells a role that may not migrate what it needs", async () => {
     await db.query(`drop role ${db.name}`);
   }
 });
+
+it("leaves to whom it was granted what a function may be called by, also where it got another signature", async () => {
+  const role = `worker_${db.name}`;
+  await db.query("drop schema jobcast cascade");
+  const all = await loadMigrations();
+  await run(all.filter(({ id }) => id <= 22));
+  await db.query(`create role ${role}`);
+  try {
+    for (const name of ["create_job", "retry_job", "create_batch"]) {
+      await db.query(`revoke execute on function jobcast.${name} from public`);
+    }
+    await db.query(`grant usage on schema jobcast to ${role}`);
+    await db.query(`grant execute on function jobcast.create_batch, jobcast.retry_job to ${role}`);
+    await run(all);
+    const may = await db.query(
+      `select name, has_function_privilege($1, oid, 'execute') as role,
+         has_function_privilege('public', oid, 'execute') as everybody
+       from pg_proc p, lateral (select p.proname::text as name) n
+       where pronamespace = 'jobcast'::regnamespace and name in ('create_job', 'retry_job', 'create_batch')
+       order by name`,
+      [role],
+    );
+    expect(may).toEqual([
+      { name: "create_batch", role: true, everybody: false },
+      { name: "create_job", role: false, everybody: false },
+      { name: "retry_job", role: true, everybody: false },
+    ]);
+  } finally {
+    await db.query(`drop owned by ${role}`);
+    await db.query(`drop role ${role}`);
+  }
+});
