@@ -200,6 +200,64 @@ describe("a job that a worker's open transaction holds", () => {
     expect(again.body).toMatchObject({ applied: true, status: "completed", version: 2 });
   });
 
+  it.each([
+    ["a custom event", "POST", "/events", { event: "preview", data: 1 }],
+    ["a new title", "PATCH", "", { title: "Other" }],
+    ["its deletion", "DELETE", "", undefined],
+    ["its retry", "POST", "/retry", undefined],
+  ])("refuses %s, and does it when the lock is gone", async (_, method, path, body) => {
+    const isFinal = method === "DELETE" || path === "/retry";
+    await worker.query("rollback");
+    if (isFinal) await server.call("PATCH", `/v1/jobs/${id}`, { status: "failed" });
+    await worker.query("begin");
+    await worker.query("select from jobcast.jobs where id = $1 for update", [id]);
+    const change = () => server.call(method, `/v1/jobs/${id}${path}`, body);
+    const refused = await change();
+    expect([refused.status, refused.body.code]).toEqual([409, "locked"]);
+    expect(await readyz()).toBe(200);
+    await worker.query("rollback");
+    expect((await server.call("GET", `/v1/jobs/${id}`)).body.version).toBe(isFinal ? 2 : 1);
+    expect((await change()).status).toBeLessThan(300);
+  });
+
+  it.each([
+    ["retry", "POST", "/retry", undefined],
+    ["deletion", "DELETE", "", undefined],
+  ])("does not keep the %s of its batch for ever", async (_, method, path, body) => {
+    const batch = await server.call("POST", "/v1/batches", { jobs: [{ type: "x" }] });
+    const [job] = batch.body.jobs;
+    await server.call("PATCH", `/v1/jobs/${job.id}`, { status: "failed" });
+    await worker.query("select from jobcast.jobs where id = $1 for update", [job.id]);
+    const change = () => server.call(method, `/v1/batches/${batch.body.id}${path}`, body);
+    const refused = await change();
+    expect([refused.status, refused.body.code]).toEqual([409, "locked"]);
+    await worker.query("rollback");
+    expect((await change()).status).toBeLessThan(300);
+  });
+
+  it("adds to its batch without waiting for it", async () => {
+    const batch = await server.call("POST", "/v1/batches", { jobs: [{ type: "x" }] });
+    await worker.query("select jobcast.report_progress($1, 10)", [batch.body.jobs[0].id]);
+    const path = `/v1/batches/${batch.body.id}/jobs`;
+    expect((await server.call("POST", path, { jobs: [{ type: "y" }] })).status).toBe(201);
+  });
+
+  it.each([
+    ["POST", "/v1/credits/adjustments", { amount: -1, reason: "refund" }],
+    ["PATCH", "/v1/credits", { overdraft: 5 }],
+  ])(
+    "whose owner's account it holds: %s %s is refused, and done later",
+    async (method, path, by) => {
+      await server.call("POST", "/v1/credits/grants", { ownerId: "ann", amount: 100 });
+      await worker.query("select jobcast.create_job('ann', 'x', credits => 1)");
+      const change = () => server.call(method, path, { ownerId: "ann", ...by });
+      const refused = await change();
+      expect([refused.status, refused.body.code]).toEqual([409, "locked"]);
+      await worker.query("rollback");
+      expect((await change()).status).toBeLessThan(300);
+    },
+  );
+
   it("does not keep the cancellation of its batch for ever", async () => {
     const batch = await server.call("POST", "/v1/batches", {
       jobs: [{ type: "x" }, { type: "y" }],
