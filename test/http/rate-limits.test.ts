@@ -219,6 +219,9 @@ describe("the log", () => {
     await call("POST", `/v1/jobs/${his}/cancel`, {});
     await call("DELETE", `/v1/jobs/${his}`, undefined);
     await call("POST", `/v1/jobs/${hers}/cancel`, {}, { sub: "ann", scope: "" });
+    const done = await edge.newJob("ann");
+    await edge.complete(done);
+    expect((await call("POST", `/v1/jobs/${done}/cancel`, {})).status).toBe(409);
     await call(
       "POST",
       "/v1/credits/grants",

@@ -57,10 +57,10 @@ export const batchChanges: readonly Operation[] = [
     async handler({ batches: store }, { req, res, caller, id, body, baseUrl }) {
       const { ownerId } = await findOwnBatch(store, caller, id);
       const { message } = (await body()).value;
+      const batch = visibleBatch(await store.cancel(id, message, caller.ownerId), caller);
       if (ownerId !== caller.ownerId) {
         audit({ req, res }, "batch.cancelled", { batch: id, ownerId });
       }
-      const batch = visibleBatch(await store.cancel(id, message, caller.ownerId), caller);
       return { json: withBatchLinks(batch, baseUrl) };
     },
   }),

@@ -54,8 +54,9 @@ export const jobActions: readonly Operation[] = [
     async handler({ jobs }, { req, res, caller, id, body, baseUrl }) {
       const { ownerId } = await findOwnJob(jobs, caller, id);
       const { message } = (await body()).value;
+      const job = await jobs.cancel(id, message, caller.ownerId);
       if (ownerId !== caller.ownerId) audit({ req, res }, "job.cancelled", { job: id, ownerId });
-      return { json: withLinks(await jobs.cancel(id, message, caller.ownerId), baseUrl) };
+      return { json: withLinks(job, baseUrl) };
     },
   }),
   defineOperation({
