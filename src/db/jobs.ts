@@ -71,8 +71,18 @@ export type JobStore = {
   emit(id: string, event: Emission, by: string): Promise<JobText>;
   /** What of an owner has not ended, up to `most` jobs, and the bytes that they take where they are stored. */
   unfinishedOf(ownerId: string, most: number, by: string): Promise<Unfinished>;
+  /** Whether a request with this key was carried out: another one makes nothing new. */
+  wasMade(request: KeyedRequest, by: string): Promise<boolean>;
   /** What has ended; nothing happens where there is no such job. */
   delete(id: string, by: string): Promise<void>;
+};
+
+/** A request with an Idempotency-Key. */
+export type KeyedRequest = {
+  readonly makes: keyof typeof KEYED;
+  /** Whose key it is: an owner's, or a batch's. */
+  readonly subject: string;
+  readonly key: string;
 };
 
 export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes">): JobStore {
@@ -101,9 +111,22 @@ export function createJobStore({ reads, writes }: Pick<Lanes, "reads" | "writes"
       );
       return theOne(rows);
     },
+    async wasMade({ makes, subject, key }, by) {
+      const rows = await reads.for({ owner: by })(
+        `select from ${KEYED[makes]} = $1 and idempotency_key = $2`,
+        [subject, key],
+      );
+      return rows.length > 0;
+    },
     delete: (id, by) => deleteJob(writes.for({ owner: by, job: id }), id),
   };
 }
+
+const KEYED = {
+  job: "jobcast.jobs where owner_id",
+  batch: "jobcast.batches where owner_id",
+  "jobs of a batch": "jobcast.requests where subject_id",
+} as const;
 
 const WHOLE_JOB = jobColumns(WHOLE_BYTES);
 

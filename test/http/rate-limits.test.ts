@@ -159,6 +159,36 @@ describe("where a request comes from", () => {
 });
 
 describe("an owner with as many unfinished jobs as one may have", () => {
+  it("is answered again what was made with the same key, and nothing else", async () => {
+    await start({ unfinishedJobsPerOwner: 3 });
+    type Made = { readonly id?: string; readonly items?: readonly { readonly id: string }[] };
+    const keyed = async (path: string, key: string, body: object) => {
+      const response = await fetch(`${edge.server.url}${path}`, {
+        method: "POST",
+        headers: {
+          authorization: `Bearer ${edge.server.token({ sub: "ann", scope: "jobs:create" })}`,
+          "content-type": "application/json",
+          "idempotency-key": key,
+        },
+        body: JSON.stringify(body),
+      });
+      return { status: response.status, body: (await response.json()) as Made };
+    };
+    const batch = () => keyed("/v1/batches", "b", { jobs: [{ type: "t" }] });
+    const made = await batch();
+    const more = () => keyed(`/v1/batches/${made.body.id}/jobs`, "m", { jobs: [{ type: "t" }] });
+    const job = () => keyed("/v1/jobs", "j", { type: "t" });
+    const [added, single] = [await more(), await job()];
+    expect([made.status, added.status, single.status]).toEqual([201, 201, 201]);
+    expect((await create("ann")).status).toBe(429);
+    expect((await batch()).body.id).toBe(made.body.id);
+    expect((await more()).body.items?.[0]?.id).toBe(added.body.items?.[0]?.id);
+    expect((await job()).body.id).toBe(single.body.id);
+    // The key of something else makes something new.
+    expect((await keyed("/v1/jobs", "b", { type: "t" })).status).toBe(429);
+    expect((await keyed("/v1/batches", "j", { jobs: [{ type: "t" }] })).status).toBe(429);
+  });
+
   it("creates none before one has ended", async () => {
     await start({ unfinishedJobsPerOwner: 3 });
     const ids = (await repeat(3, () => create("ann"))).map(({ body }) => body.id ?? "");

@@ -96,7 +96,14 @@ export const batchChanges: readonly Operation[] = [
       const { batches: store, callbackLink } = parts;
       const { ownerId } = await findOwnBatch(store, caller, id);
       const more = toMoreJobs(req, await body());
-      await assertRoom(parts, ownerId, more.jobCount, caller.ownerId);
+      await assertRoom(parts, {
+        ownerId,
+        count: more.jobCount,
+        by: caller.ownerId,
+        makes: "jobs of a batch",
+        subject: id,
+        once: more.once,
+      });
       const added = await store.addJobs(id, more, caller.ownerId);
       const items = added.map((job) => withCallback(job, callbackLink, baseUrl));
       return { status: 201, json: `{"items":${jsonArray(await Promise.all(items))}}` };

@@ -56,7 +56,12 @@ export const batches: Resource = {
       async handler(parts, { req, caller, body, baseUrl }) {
         const { batches: store, callbackLink, mintStreamToken } = parts;
         const { request, wanted } = toNewBatch(req, caller, await body());
-        await assertRoom(parts, request.ownerId, request.jobCount, caller.ownerId);
+        await assertRoom(parts, {
+          ...request,
+          count: request.jobCount,
+          by: caller.ownerId,
+          makes: "batch",
+        });
         const made = await store.create(request, caller.ownerId);
         const { id: batchId, ownerId } = made.batch;
         const grant = { ownerId, batchId, ...wanted };

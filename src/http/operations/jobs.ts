@@ -78,7 +78,7 @@ export const jobs: Resource = {
       async handler(parts, { req, caller, body, baseUrl }) {
         const { jobs, callbackLink, mintStreamToken } = parts;
         const { request, wanted } = toNewJob(req, caller, await body());
-        await assertRoom(parts, request.ownerId, 1, caller.ownerId);
+        await assertRoom(parts, { ...request, count: 1, by: caller.ownerId, makes: "job" });
         const job = await jobs.create(request, caller.ownerId);
         const grant = { ownerId: job.ownerId, jobs: [job.id], ...wanted };
         const token = wanted && (await viewerToken(mintStreamToken, caller, grant));
